@@ -5,6 +5,7 @@ of compact JSON with `DICTIONARY_1` as preset dictionary. A version of the wire 
 """
 
 import json
+import sys
 import zlib
 from typing import Any, Final
 
@@ -21,16 +22,25 @@ JSON_FIRST_BYTE: Final = 0x7B
 DEFLATE_1: Final = 0x01
 CODECS: Final = ("deflate", "json")
 
+_FIRST_BYTE: Final = bytes((DEFLATE_1,))
 _WINDOW_BITS: Final = -12  # raw; 4 KiB hold the dictionary and any ordinary report
 _MEMORY_LEVEL: Final = 5
 _LEVEL: Final = 9
+
+
+_WHITESPACE: Final = " \t\n\r"
 
 
 def _constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-_decode = json.JSONDecoder(parse_constant=_constant).decode
+def _float(text: str) -> float:
+    """A number beyond what a double holds becomes the largest double: no field takes it, and it can be written as JSON again."""
+    return max(-sys.float_info.max, min(float(text), sys.float_info.max))
+
+
+_decode = json.JSONDecoder(parse_constant=_constant, parse_float=_float).raw_decode
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -42,7 +52,7 @@ def pack(members: dict[str, Any], codec: str = "deflate") -> bytes:
         raise MisuseError(f"not a JSON object: {error}") from error
     if codec == "deflate":
         deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, DICTIONARY_1)
-        payload = bytes((DEFLATE_1,)) + deflater.compress(plain) + deflater.flush()
+        payload = _FIRST_BYTE + deflater.compress(plain) + deflater.flush()
     elif codec == "json":
         payload = plain
     else:
@@ -54,20 +64,33 @@ def pack(members: dict[str, Any], codec: str = "deflate") -> bytes:
 
 def unpack(payload: bytes) -> dict[str, Any]:
     """The JSON object in a payload. Raises WireError, and nothing else, whatever the bytes are."""
+    return parse(expand(payload))
+
+
+def expand(payload: bytes) -> bytes:
+    """The JSON text in a payload, not looked at yet. Raises WireError, and nothing else."""
     if not payload:
         raise WireError(EMPTY, "a payload of 0 bytes")
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise WireError(TOO_LARGE, f"payload of {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are read")
     if payload[0] == DEFLATE_1:
-        plain = _inflate(payload)
-    elif payload[0] == JSON_FIRST_BYTE:
-        plain = payload
-    else:
-        raise WireError(UNKNOWN_CODEC, f"first byte 0x{payload[0]:02x}; known are 0x01 (deflate) and 0x7b (JSON)")
+        return _inflate(payload)
+    if payload[0] == JSON_FIRST_BYTE:
+        return payload
+    raise WireError(UNKNOWN_CODEC, f"first byte 0x{payload[0]:02x}; known are 0x01 (deflate) and 0x7b (JSON)")
+
+
+def parse(plain: bytes) -> dict[str, Any]:
+    """The JSON object in a text. Raises WireError, and nothing else."""
     try:
-        members = _decode(plain.decode())
-    except (ValueError, RecursionError) as error:
+        text = plain.decode().strip(_WHITESPACE)
+        members, end = _decode(text)
+    except RecursionError as error:
+        raise WireError(BAD_MESSAGE, "nested too deep") from error
+    except ValueError as error:
         raise WireError(NOT_JSON, str(error)[:200]) from error
+    if end != len(text):
+        raise WireError(NOT_JSON, f"more text after the JSON value, from character {end}")
     if type(members) is not dict:
         raise WireError(BAD_MESSAGE, "the JSON value is not an object")
     return members

@@ -120,4 +120,3 @@ class CollectorState:
 
 
 Message = Report | Ack | Presence | CollectorState
-

@@ -107,8 +107,8 @@ def ranges_from_text(text: str) -> list[Range]:
     """The reverse of `ranges_text`. Raises ValueError where the text is no list of ranges or one runs backwards."""
     found = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        pair = (int(first), int(last or first))
+        first, dash, last = part.partition("-")
+        pair = (int(first), int(last if dash else first))
         if pair[0] > pair[1]:
             raise ValueError(f"range {part} runs backwards")
         found.append(pair)

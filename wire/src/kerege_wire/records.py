@@ -26,7 +26,7 @@ METHODS: Final = ("datagram", "raw", "tcp")
 MAX_MILLISECONDS: Final = 600_000.0
 MAX_KILOBITS_PER_SECOND: Final = 1e9
 MAX_SEQS_TEXT: Final = 256
-SEQS_PATTERN: Final = r"\d{1,16}(-\d{1,16})?(,\d{1,16}(-\d{1,16})?)*"
+SEQS_PATTERN: Final = "[0-9]{1,16}(-[0-9]{1,16})?(,[0-9]{1,16}(-[0-9]{1,16})?)*"
 EPOCH_PATTERN: Final = "[A-Za-z0-9_-]{8}"
 
 
@@ -137,7 +137,7 @@ class Host:
     spool_records: int | None = whole("records waiting in the spool", "records")
     spool_mb: float | None = real("size of the spool's files", "MB (1e6 B)")
     spool_state: str | None = choice("where the spool keeps new records: `memory` when the disk refuses them", ("disk", "memory"))
-    wall_clock_error_s: float | None = real("the host's wall clock minus true time as the collector's clock gives it", "s", low=-1e10, high=1e10)
+    wall_clock_error_s: float | None = real("the host's wall clock minus the time by the collector's clock", "s", low=-1e10, high=1e10)
     error: str | None = _error()
 
 

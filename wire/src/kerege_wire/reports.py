@@ -8,12 +8,23 @@ kind's fields in the order of `records` (null or missing at the end: absent), or
 """
 
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kerege_wire.codec import pack, unpack
 from kerege_wire.errors import BAD_FIELD, BAD_MESSAGE, UNKNOWN_KIND, MisuseError, WireError
-from kerege_wire.fields import MAX_WHOLE, Whole, checks_of, read_fields, required_of, write_fields
+from kerege_wire.fields import (
+    MAX_WHOLE,
+    Checker,
+    Whole,
+    check_depth,
+    checks_of,
+    read_fields,
+    required_of,
+    shown,
+    write_fields,
+    write_values,
+)
 from kerege_wire.messages import MAX_RECORDS, Record, Refused, Report
 from kerege_wire.records import KINDS, Body, kind_of
 
@@ -25,12 +36,39 @@ MAX_TIME: Final = 2**40
 
 _REPORT_LISTS: Final = frozenset({"seq", "time", "records"})
 _ENVELOPE: Final = frozenset({"after", "kind", "skip"})
-_SEQ: Final = Whole(1)
-_TIME: Final = Whole(0, MAX_TIME)
-_AFTER: Final = Whole(-MAX_TIME, MAX_TIME)
-_SKIP: Final = Whole()
+_check_seq = Whole(1).checker()
+_check_time = Whole(0, MAX_TIME).checker()
+_check_after = Whole(-MAX_TIME, MAX_TIME).checker()
+_check_skip = Whole().checker()
 
 Item = list[Any] | dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """How one kind's row of values is read; ``required`` of its columns, which stand first, must be present."""
+
+    kind: str
+    declared: type[Body]
+    columns: tuple[tuple[str, Checker], ...]
+    required: int
+
+    def read(self, values: list[Any]) -> Body:
+        checked = [None if value is None else check(value, name) for (name, check), value in zip(self.columns, values, strict=False)]
+        for index in range(self.required):
+            if index >= len(checked) or checked[index] is None:
+                raise WireError(BAD_FIELD, f"{self.kind}: {self.columns[index][0]} is missing")
+        if len(values) > len(self.columns):
+            check_depth(values[len(self.columns) :], self.kind)
+        make: Callable[..., Body] = self.declared
+        return make(*checked)
+
+
+def _row_of(kind: str, declared: type) -> _Row:
+    return _Row(kind, declared, tuple(checks_of(declared).items()), len(required_of(declared)))
+
+
+_ROWS: Final = {kind: _row_of(kind, declared) for kind, declared in KINDS.items()}
 
 
 def encode_report(report: Report, codec: str = "deflate") -> bytes:
@@ -50,7 +88,7 @@ def report_members(report: Report, *, rows: bool) -> dict[str, Any]:
         raise MisuseError(f"{len(report.records)} records in one report; at most {MAX_RECORDS}")
     write = _row if rows else _object
     first = report.records[0]
-    seq, time = first.seq - 1, first.time
+    seq, time = max(first.seq - 1, 0), first.time
     items = []
     for record in report.records:
         if record.seq <= seq:
@@ -61,8 +99,7 @@ def report_members(report: Report, *, rows: bool) -> dict[str, Any]:
 
 
 def _row(body: Body, after: int, skip: int) -> Item:
-    members = write_fields(body)
-    row = [after, kind_of(body), skip, *(members.get(name) for name in checks_of(type(body)))]
+    row = [after, kind_of(body), skip, *write_values(body)]
     while row[-1] is None:
         row.pop()
     return row
@@ -81,13 +118,13 @@ def decode_report(payload: bytes) -> Report:
     """
     members = unpack(payload)
     header = read_fields(Report, members, "report", _REPORT_LISTS)
-    listed = members.get("records") or []
-    if type(listed) is not list or len(listed) > MAX_RECORDS:
-        raise WireError(BAD_MESSAGE, f"records: wanted an array of at most {MAX_RECORDS}")
-    if not listed:
+    listed = members.get("records")
+    if listed is None or listed == []:
         return Report(**header)
-    seq = _SEQ.check(members.get("seq"), "seq") - 1
-    time = _TIME.check(members.get("time"), "time")
+    if type(listed) is not list or len(listed) > MAX_RECORDS:
+        raise WireError(BAD_MESSAGE, f"records: wanted an array of at most {MAX_RECORDS}, got {shown(listed)}")
+    seq = _check_seq(members.get("seq"), "seq") - 1
+    time = _check_time(members.get("time"), "time")
     records: list[Record] = []
     refused: list[Refused] = []
     for item in listed:
@@ -99,15 +136,17 @@ def decode_report(payload: bytes) -> Report:
         try:
             records.append(Record(seq, time, read_body(item)))
         except WireError as error:
+            check_depth(item.values() if type(item) is dict else item, f"record {seq}")
             refused.append(Refused(seq, time, error.reason, error.detail, item))
     return Report(**header, records=tuple(records), refused=tuple(refused))
 
 
 def _steps(item: object, seq: int) -> tuple[int, int]:
     if type(item) is list and len(item) >= 3:
-        return _AFTER.check(item[0], "after"), _SKIP.check(item[2], "skip")
+        return _check_after(item[0], "after"), _check_skip(item[2], "skip")
     if type(item) is dict:
-        return _AFTER.check(item.get("after", 0), "after"), _SKIP.check(item.get("skip", 0), "skip")
+        after, skip = item.get("after"), item.get("skip")
+        return 0 if after is None else _check_after(after, "after"), 0 if skip is None else _check_skip(skip, "skip")
     raise WireError(BAD_MESSAGE, f"the record after {seq} is neither a row [after, kind, skip, ...] nor an object")
 
 
@@ -115,23 +154,10 @@ def read_body(item: Item) -> Body:
     """The body of one record's row or object. Raises WireError (unknown kind, bad or missing field)."""
     if len(item) > MAX_FIELDS:
         raise WireError(BAD_MESSAGE, f"{len(item)} values in one record; at most {MAX_FIELDS}")
-    kind = item[1] if type(item) is list else item.get("kind")  # type: ignore[union-attr]
-    declared = KINDS.get(kind) if type(kind) is str else None
-    if declared is None:
-        raise WireError(UNKNOWN_KIND, f"kind {str(kind)[:40]!r}; known are {', '.join(KINDS)}")
-    if type(item) is list:
-        return _read_row(declared, kind, item)
-    return declared(**read_fields(declared, item, kind, _ENVELOPE))  # type: ignore[arg-type]
-
-
-@cache
-def _columns(declared: type[Body]) -> tuple[tuple[str, Callable[[object, str], Any]], ...]:
-    return tuple(checks_of(declared).items())
-
-
-def _read_row(declared: type[Body], kind: str, item: list[Any]) -> Body:
-    values = [None if value is None else check(value, name) for (name, check), value in zip(_columns(declared), item[3:], strict=False)]
-    for index, name in enumerate(required_of(declared)):  # required fields stand first in every kind
-        if index >= len(values) or values[index] is None:
-            raise WireError(BAD_FIELD, f"{kind}: {name} is missing")
-    return declared(*values)
+    kind = item[1] if isinstance(item, list) else item.get("kind")
+    row = _ROWS.get(kind) if type(kind) is str else None
+    if row is None:
+        raise WireError(UNKNOWN_KIND, f"kind: wanted one of {', '.join(KINDS)}, got {shown(kind)}")
+    if isinstance(item, list):
+        return row.read(item[3:])
+    return row.declared(**read_fields(row.declared, item, row.kind, _ENVELOPE))

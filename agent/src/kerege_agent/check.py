@@ -1,0 +1,161 @@
+"""``kerege-agent check``: is everything as the agent needs it; each line says what was looked at, how it is, and the cure."""
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from kerege_agent.credentials import is_about_time, secret, tls_context
+from kerege_agent.mqtt_hello import ANSWERS, HARMLESS, NotMqttError, hello
+from kerege_agent.probes.echo import method_of
+from kerege_agent.probes.limited import within
+from kerege_agent.probes.words import words_of
+from kerege_agent.settings import Settings, is_ip_address
+from kerege_agent.settings_files import file_doubts
+
+NAME_TIMEOUT_S: Final = 10.0
+MIN_FREE_SHARE: Final = 1.5
+"""Free room for the spool at its full size, and half as much again for its journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that was looked at. ``cure`` where it is not well."""
+
+    check: str
+    ok: bool
+    why: str
+    cure: str | None = None
+
+
+def show(settings: Settings, *, as_json: bool) -> int:
+    """Print one line a check as it is made; 0 where all is well, else 1."""
+    well = True
+    for line in lines(settings):
+        well = well and line.ok
+        sys.stdout.write(f"{json.dumps(asdict(line), ensure_ascii=False) if as_json else _text(line)}\n")
+        sys.stdout.flush()
+    return 0 if well else 1
+
+
+def _text(line: Line) -> str:
+    head = f"{'ok' if line.ok else 'NOT OK':6}  {line.check:15}  {line.why}"
+    return head if line.cure is None else f"{head}\n{'':25}cure: {line.cure}"
+
+
+def lines(settings: Settings) -> Iterator[Line]:
+    """All checks, in the order in which they build on each other."""
+    yield Line("settings", ok=True, why=f"center {settings.center}, link {settings.link.kind}, {len(settings.targets)} targets")
+    checks: tuple[Callable[[Settings], Iterator[Line]], ...] = (_certificates, _broker_name, _broker, _names, _directory, _icmp)
+    for check in checks:
+        yield from check(settings)
+
+
+def _certificates(settings: Settings) -> Iterator[Line]:
+    mqtt = settings.mqtt
+    if not mqtt.tls:
+        yield Line("certificates", ok=True, why="none: tls = false, so anybody on the way can read and change what is sent")
+        return
+    files = {key: str(path) for key in ("ca_file", "certificate_file", "key_file") if (path := getattr(mqtt, key)) is not None}
+    doubts = file_doubts(files, Path("/"))
+    for key, text in doubts:
+        yield Line("certificates", ok=False, why=f"mqtt.{key}: {text.partition(': ')[0]}", cure=text.partition(": ")[2])
+    if not doubts:
+        yield Line("certificates", ok=True, why=", ".join(files.values()) or "the system's authorities, and none of our own")
+
+
+def _broker_name(settings: Settings) -> Iterator[Line]:
+    host = settings.mqtt.host
+    if is_ip_address(host):
+        yield Line("broker's name", ok=True, why=f"{host} is an address")
+    else:
+        yield _resolved("broker's name", host, "correct mqtt.host, or see to name resolution of this machine (/etc/resolv.conf)")
+
+
+def _names(settings: Settings) -> Iterator[Line]:
+    for name in settings.dns.names:
+        yield _resolved("dns.names", name, "take another name into dns.names, or see to name resolution of this machine")
+
+
+def _resolved(check: str, name: str, cure: str) -> Line:
+    try:
+        found = within(NAME_TIMEOUT_S, lambda: socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
+    except (OSError, ValueError) as error:
+        return Line(check, ok=False, why=f"{name}: {words_of(error)}", cure=cure)
+    return Line(check, ok=True, why=f"{name} is {', '.join(sorted({str(address[0]) for *_, address in found}))}")
+
+
+def _broker(settings: Settings) -> Iterator[Line]:
+    mqtt = settings.mqtt
+    where = f"{mqtt.host}:{mqtt.port}"
+    try:
+        with (
+            socket.create_connection((mqtt.host, mqtt.port), timeout=mqtt.connect_timeout_s) as plain,
+            _secured(settings, plain) as connection,
+        ):
+            code = hello(connection, username=secret(mqtt.username_file), password=secret(mqtt.password_file))
+    except NotMqttError as error:
+        expected = "a TLS listener" if not mqtt.tls else "another service"
+        yield Line("broker", ok=False, why=f"{where} {error}", cure=f"is this {expected}? Correct mqtt.port or mqtt.tls")
+    except ssl.SSLError as error:
+        yield Line("broker", ok=False, why=f"{where}: TLS: {error.reason or words_of(error)}: {words_of(error)}", cure=_tls_cure(error))
+    except OSError as error:
+        yield Line("broker", ok=False, why=f"{where}: {words_of(error)}", cure="is the broker running, and does a firewall let us through?")
+    else:
+        if code == 0 or code in HARMLESS:
+            yield Line("broker", ok=True, why=f"{where} speaks MQTT{' over TLS' if mqtt.tls else ''}")
+        else:
+            cure = "compare user name, password or certificate with the broker's rules"
+            yield Line("broker", ok=False, why=f"{where} {ANSWERS.get(code, f'refuses with code {code}')}", cure=cure)
+
+
+def _secured(settings: Settings, plain: socket.socket) -> socket.socket:
+    if not settings.mqtt.tls:
+        return plain
+    return tls_context(settings.mqtt, check_times=True).wrap_socket(plain, server_hostname=settings.mqtt.host)
+
+
+def _tls_cure(error: ssl.SSLError) -> str:
+    if is_about_time(error):
+        return "set this machine's clock; if it is right, the broker needs a new certificate (the agent goes by the collector's clock)"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "mqtt.ca_file must be the authority that signed the broker's certificate, and mqtt.host a name that stands in it"
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "that port speaks no TLS: correct mqtt.port, or set tls = false"
+    return "does the broker know our certificate's authority? Is the port right?"
+
+
+def _directory(settings: Settings) -> Iterator[Line]:
+    directory = settings.state_directory
+    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            free_bytes = shutil.disk_usage(place).free
+    except OSError as error:
+        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "the agent"
+        cure = f"create it and give it to {user}, or name another as state_directory"
+        yield Line("state directory", ok=False, why=f"{directory}: {error.strerror or error}", cure=cure)
+        return
+    needed_bytes = int(settings.spool.max_bytes * MIN_FREE_SHARE)
+    why = f"{directory} {'is writable' if place == directory else 'can be made'}, {free_bytes / 1e6:.0f} MB free"
+    if free_bytes < needed_bytes:
+        cure = f"free {needed_bytes / 1e6:.0f} MB, or lower spool.max_bytes"
+        yield Line("state directory", ok=False, why=f"{why}: less than a full spool needs", cure=cure)
+    else:
+        yield Line("state directory", ok=True, why=why)
+
+
+def _icmp(settings: Settings) -> Iterator[Line]:
+    families = sorted({6 if ":" in target.address else 4 for target in settings.targets})
+    for family in families:
+        via = method_of(family)
+        cure = 'sysctl net.ipv4.ping_group_range="0 2147483647" (for IPv6 too), or give the agent CAP_NET_RAW'
+        why = f"IPv{family} by {via}" if via else f"IPv{family}: neither datagram nor raw sockets are granted, so targets are asked by TCP"
+        yield Line("ping", ok=via is not None, why=why, cure=None if via else cure)

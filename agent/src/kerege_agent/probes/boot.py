@@ -1,0 +1,34 @@
+"""The agent started: what the spool knows about the run before. The proof of power cuts."""
+
+import platform
+from dataclasses import replace
+from typing import Final
+
+from kerege_agent.probes.context import Context
+from kerege_agent.probes.host import uptime_s
+from kerege_agent.probes.words import printable
+from kerege_agent.version import VERSION
+from kerege_wire import Boot
+
+MAX_SYSTEM: Final = 64
+
+
+def measure(context: Context) -> list[Boot]:
+    """One record, once. Which of host and agent started is not known where there was no run before."""
+    before, system = context.previous, printable(f"{platform.system()} {platform.machine()}")[:MAX_SYSTEM]
+    started = Boot(uptime_s=uptime_s(context.read()), agent=VERSION, system=system)
+    if before is None:
+        return [started]
+    return [
+        replace(
+            started,
+            cause=None if before.epoch is None else "agent" if before.same_boot else "host",
+            stop=before.stop,
+            why=before.why,
+            last_alive=before.last_alive_s,
+            previous_epoch=before.epoch,
+            previous_seq=before.last_seq,
+            spool=before.spool,
+            salvaged=before.salvaged if before.spool == "damaged" else None,
+        )
+    ]

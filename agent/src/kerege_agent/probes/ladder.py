@@ -1,0 +1,101 @@
+"""From what was seen of each rung to a verdict: is the Internet usable from here, and where is it broken. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from kerege_wire import Tick
+from kerege_wire.records import RUNGS
+
+WORKS: Final = "+"
+WORKED: Final = "="
+FAILED: Final = "-"
+UNKNOWN: Final = "?"
+NOT_HERE: Final = "."
+"""The marks of `kerege_wire.records.RUNG_MARKS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Near:
+    """What was seen of a host between here and the Internet.
+
+    configured: is there such a host at all; None: nobody knows its address.
+    answered: did it answer.
+    usually_answers: has it ever, since the agent started.
+    neighbour: does it answer ARP; None where that cannot be known.
+    """
+
+    configured: bool | None = False
+    answered: bool = False
+    usually_answers: bool = False
+    neighbour: bool | None = None
+
+    def mark(self, *, online: bool) -> str:
+        """A host that says nothing is broken only where the Internet is gone too, and where it can be known to have answered before."""
+        if self.answered:
+            return WORKS
+        if not self.configured:
+            return NOT_HERE if online or self.configured is False else UNKNOWN
+        if online or (self.neighbour is True and not self.usually_answers):
+            return UNKNOWN  # there, but does not answer pings
+        return FAILED if self.usually_answers or self.neighbour is False else UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one tick saw. dns and portal: a mark; ``collector``: is the session up, None where there is no session to ask about."""
+
+    default_route: bool
+    gateway: Near
+    terminal: Near
+    internet: bool
+    dns: str = UNKNOWN
+    portal: str = UNKNOWN
+    collector: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The three fields of a tick that say it all."""
+
+    result: str
+    broken: str | None
+    rungs: str
+
+
+def judge(seen: Seen) -> Verdict:
+    """The verdict on what was seen. Rungs beyond a dead Internet are unknown: nobody asked them.
+
+    Where an Internet target answers there is a route, default or not.
+    """
+    online = seen.internet
+    marks = (
+        WORKS if online or seen.default_route else FAILED,
+        seen.gateway.mark(online=online),
+        seen.terminal.mark(online=online),
+        WORKS if online else FAILED,
+        seen.dns if online else UNKNOWN,
+        seen.portal if online else UNKNOWN,
+        _SESSION[seen.collector] if online else UNKNOWN,
+    )
+    broken = next((rung for rung, mark in zip(RUNGS, marks, strict=True) if mark == FAILED), None)
+    usable = broken is None or broken == "collector"
+    return Verdict("online" if usable else "offline", broken, "".join(marks))
+
+
+_SESSION: Final = {None: UNKNOWN, True: WORKS, False: FAILED}
+
+
+def tick_of(
+    verdict: Verdict, *, target: str | None, via: str | None, rtt_ms: float | None, near_ms: tuple[float | None, float | None]
+) -> Tick:
+    """The record; ``near_ms``: round-trip times to the gateway and to the terminal."""
+    return Tick(
+        result=verdict.result,
+        broken=verdict.broken,
+        rungs=verdict.rungs,
+        target=target,
+        via=via,
+        rtt_ms=rtt_ms,
+        gateway_rtt_ms=near_ms[0],
+        terminal_rtt_ms=near_ms[1],
+    )

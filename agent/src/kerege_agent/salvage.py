@@ -1,0 +1,155 @@
+"""A damaged spool is set aside, never deleted, and whatever can be read out of it goes into a new file."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from kerege_agent.carve import Found, carve_file, carve_log, log_is_damaged
+from kerege_agent.rows import Row, Span, row_from
+from kerege_agent.spool_file import PAGE_BYTES, TABLES, Changes, SpoolFile
+
+KEEP_DAMAGED: Final = 3
+"""Damaged files that are kept for people to look at; older ones are deleted, so that they cannot fill the disk."""
+
+_CHUNK_ROWS: Final = 500
+_log = logging.getLogger(__name__)
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log that belongs to a file."""
+    return path.with_name(path.name + "-wal")
+
+
+def has_damaged_log(path: Path) -> bool:
+    """Is there a log beside the file that SQLite would silently leave out in part?"""
+    try:
+        return log_is_damaged(log_of(path).read_bytes(), PAGE_BYTES)
+    except FileNotFoundError:
+        return False
+
+
+def put_back(aside: Path, path: Path) -> None:
+    """Undo `set_aside`. Raises OSError."""
+    path.unlink(missing_ok=True)
+    log_of(path).unlink(missing_ok=True)
+    aside.rename(path)
+    with suppress(FileNotFoundError):
+        log_of(aside).rename(log_of(path))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename the file and its log, so that a new one can be made in their place. Raises OSError."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = aside.with_name(f"{aside.name.partition('.n')[0]}.n{number}")
+    path.rename(aside)
+    with suppress(FileNotFoundError):
+        log_of(path).rename(log_of(aside))
+    with suppress(FileNotFoundError):
+        path.with_name(path.name + "-shm").unlink()
+    _forget_old(path, keep=aside)
+    return aside
+
+
+def _forget_old(path: Path, *, keep: Path) -> None:
+    damaged = [found for found in path.parent.glob(f"{path.name}.damaged-*") if found != keep and not found.name.endswith(("-wal", "-shm"))]
+    damaged.sort(key=lambda found: found.stat().st_ctime_ns)
+    for old in damaged[: -(KEEP_DAMAGED - 1)]:
+        old.unlink(missing_ok=True)
+        log_of(old).unlink(missing_ok=True)
+
+
+def salvage(aside: Path, file: SpoolFile) -> int:
+    """Copy all that can be read from a file that was set aside into a new one. How many records were there? Raises RefusedError."""
+    pulled = _Salvage(file)
+    with suppress(FileNotFoundError):  # before SQLite opens the file, which would drop a log that it does not like
+        pulled.add(carve_log(log_of(aside).read_bytes(), PAGE_BYTES))
+    whole = pulled.add_tree(aside)
+    if not whole:
+        pulled.add(carve_file(aside, PAGE_BYTES))
+    pulled.finish()
+    return len(pulled.keys)
+
+
+class RefusedError(Exception):
+    """The disk took not all of what was salvaged: the damaged file stays the spool, and another attempt follows."""
+
+
+class _Salvage:
+    def __init__(self, file: SpoolFile) -> None:
+        self._file = file
+        self._rows: dict[int, Row] = {}
+        self._spans: dict[int, Span] = {}
+        self._epochs: dict[int, str] = {}
+        self._notes: dict[str, str] = {}
+        self.keys: set[int] = set()
+        self._fixed: set[int] = set()
+
+    def add(self, found: Iterable[Found]) -> None:
+        for item in found:
+            if isinstance(item, Span):
+                self._spans[item.span] = item
+            else:
+                self._add_row(item)
+
+    def _add_row(self, row: Row) -> None:
+        if row.key in self._fixed:
+            return  # a time that was fixed never changes: an older image of the row adds nothing
+        if row.time_s is not None:
+            self._fixed.add(row.key)
+        self.keys.add(row.key)
+        self._rows[row.key] = row
+        self._epochs[row.key >> 32] = row.epoch
+        if len(self._rows) >= _CHUNK_ROWS:
+            self._write()
+
+    def add_tree(self, aside: Path) -> bool:
+        """Read the file as SQLite sees it, from both ends. Was it whole?"""
+        try:
+            with closing(sqlite3.connect(aside, isolation_level=None)) as damaged:
+                damaged.text_factory = lambda raw: raw.decode("utf-8", "replace")
+                damaged.execute("PRAGMA writable_schema=ON")  # reads a file that is shorter than its header says
+                sound = damaged.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+                return all(
+                    [sound, *(self._scan(damaged, table, order) for table in TABLES for order in ("ASC", "DESC")), self._rest(damaged)]
+                )
+        except sqlite3.Error as error:
+            _log.warning("spool.unreadable", extra={"fields": {"file": aside.name, "error": str(error)}})
+            return False
+
+    def _scan(self, damaged: sqlite3.Connection, table: str, order: str) -> bool:
+        try:
+            for columns in damaged.execute(f"SELECT * FROM {table} ORDER BY key {order}"):
+                row = row_from(columns)
+                if row is not None:
+                    self._add_row(row)
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _rest(self, damaged: sqlite3.Connection) -> bool:
+        try:
+            self.add(Span(*columns) for columns in damaged.execute("SELECT * FROM spans"))
+            self._notes.update(damaged.execute("SELECT name, value FROM notes"))
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _write(self, spans: Iterable[Span] = ()) -> None:
+        try:
+            self._file.apply(Changes(rows=list(self._rows.values()), spans=list(spans), notes=self._notes), durable=bool(spans))
+        except sqlite3.Error as error:
+            raise RefusedError(str(error)) from error
+        self._rows.clear()
+
+    def finish(self) -> None:
+        """A span whose own row is lost is made up from its records: their identity needs no more than the epoch."""
+        for span, epoch in self._epochs.items():
+            self._spans.setdefault(span, Span(span, epoch, f"lost-{span}", 0))
+        self._write(list(self._spans.values()))

@@ -1,0 +1,50 @@
+"""The store and the ledger for the commands, which run beside the service or without it."""
+
+from functools import cache
+from pathlib import Path
+
+from kerege_collector.centers import Registry
+from kerege_collector.ledger import Ledger
+from kerege_collector.points import center_tags
+from kerege_collector.settings import Influx, Settings
+from kerege_collector.stages import Stages
+from kerege_collector.stores import Store
+from kerege_collector.stores.sqlite import SqliteStore
+
+
+class NothingThereError(Exception):
+    """The files of a collector are not there. The text is for people."""
+
+
+def open_store(settings: Settings, registry: Registry) -> Store:
+    """The store of the settings, for writing."""
+    if isinstance(settings.store, Influx):
+        return open_influx(settings.store, registry)
+    return SqliteStore(settings.records_path, retention_days=settings.store.retention_days)
+
+
+def open_influx(store: Influx, registry: Registry) -> Store:
+    """An InfluxDB; each center's points have the tags that the registry gives it. Raises OSError where its token cannot be read."""
+    from kerege_collector.stores.influx import InfluxAccess, InfluxStore  # noqa: PLC0415 - it takes a second and 30 MB to load
+
+    @cache
+    def tags(center: str) -> str:
+        entry = registry.get(center)
+        if entry is None:
+            return center_tags(center)
+        return center_tags(center, district=entry.district, link=entry.link_kind, provider=entry.provider)
+
+    access = InfluxAccess(store.url, store.bucket, store.organisation, store.token, store.timeout_s)
+    return InfluxStore(access, tags, Stages())
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger of the settings. Raises NothingThereError where no collector has made one, LedgerError, RetryLater."""
+    return Ledger(existing(settings.ledger_path), max_quarantine_rows=settings.quarantine.max_rows)
+
+
+def existing(path: Path) -> Path:
+    """The path, where there is a file. A command must not make one: it would belong to the wrong user. Raises NothingThereError."""
+    if not path.exists():
+        raise NothingThereError(f"{path}: there is no such file; has a collector run on these settings?")
+    return path

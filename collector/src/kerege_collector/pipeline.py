@@ -1,0 +1,336 @@
+"""The worker: takes messages in batches and sees each record through: admit → store → ledger → PUBACK → ack.
+
+The order is the promise. A crash before the ledger's commit repeats the batch (the store overwrites, or ignores, what it has);
+after it the agent's next try is a repeat and is acknowledged. Nothing is acknowledged before both have committed.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from kerege_collector.ack import Acks
+from kerege_collector.admit import ACCEPTED, INTERNAL, STORE_REFUSED, Admission, Admitted, alone, unreadable
+from kerege_collector.alarm import Alarm
+from kerege_collector.books import Books
+from kerege_collector.gaps import GapCounts
+from kerege_collector.inbox import Message
+from kerege_collector.ledger import Ledger, Quarantined
+from kerege_collector.persistence import Persistence, StoppedError
+from kerege_collector.stages import Stages
+from kerege_collector.stores import Rejected, RetryLater, Row, Store
+from kerege_wire import Presence, Record, Report, WireError, decode_presence
+from kerege_wire.topics import center_of
+
+log = logging.getLogger(__name__)
+
+IDLE_S: Final = 1.0
+"""Longest wait for a first message: acks that fall due and the housekeeping are looked at this often."""
+
+MAX_ROWS: Final = 20_000
+"""Most records of a batch, but for the last report's: two thousand reports can hold two million, and all are in memory at once."""
+
+SNAPSHOT_EVERY_S: Final = 10.0
+"""The board is written with the ledger at most this often: after a crash the page may show a state of some seconds ago."""
+
+BAD_PRESENCE: Final = "bad-presence"
+
+
+class Mail(Protocol):
+    """What the worker needs of the inbox."""
+
+    def take(self, max_messages: int, wait_s: float, idle_s: float) -> list[Message]: ...
+
+    def done(self, messages: Sequence[Message]) -> None: ...
+
+    def announce(self, state: str) -> None: ...
+
+
+class LiveBoard(Protocol):
+    """What the worker tells the board."""
+
+    def report(self, center: str, report: Report, received_s: int) -> None: ...
+
+    def presence(self, center: str, presence: Presence, received_s: int) -> None: ...
+
+    def snapshots(self) -> Mapping[str, Any]: ...
+
+
+class Counts(Protocol):
+    """What is counted (see `metrics`)."""
+
+    def records(self, outcome: str, count: int) -> None: ...
+
+    def payloads(self, outcome: str, count: int) -> None: ...
+
+    def store_failure(self, place: str, reason: str) -> None: ...
+
+    def batch(self, seconds: float, records: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How large a batch may get, and how long it may wait for more."""
+
+    max_reports: int = 2000
+    wait_s: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the worker works with."""
+
+    mail: Mail
+    admission: Admission
+    books: Books
+    store: Store
+    ledger: Ledger
+    acks: Acks
+    board: LiveBoard
+    gaps: GapCounts
+    counts: Counts
+    stages: Stages
+
+
+class Pipeline:
+    """The worker's life: `run` in a thread of its own, until `stop`."""
+
+    def __init__(self, parts: Parts, limits: BatchLimits, *, now_s: Callable[[], int] = lambda: int(time.time())) -> None:
+        self._parts = parts
+        self._limits = limits
+        self._now_s = now_s
+        self._stopping = threading.Event()
+        self._alarm = Alarm()
+        self._snapshot_due_s = 0.0
+        self._has_written = False
+        self._persistence = Persistence(
+            self._stopping, failed=parts.counts.store_failure, announce=parts.mail.announce, meanwhile=self._breathe
+        )
+        self.alive_s = time.monotonic()
+        """When the worker last showed that it lives (monotonic): while it waits for a store it does."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written at present; None where all is well."""
+        return self._persistence.trouble
+
+    def stop(self) -> None:
+        """Finish the batch under way if the store lets us, send the acks that are held back, and end."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Work until `stop`."""
+        try:
+            while not self._stopping.is_set():
+                self._step()
+            self._commit(())
+        except StoppedError:
+            log.warning("pipeline.stopped_with_unwritten", extra={"fields": {"trouble": self.trouble}})
+        self._parts.acks.flush_all()
+
+    def _step(self) -> None:
+        self._breathe()
+        messages = self._parts.mail.take(self._limits.max_reports, self._limits.wait_s, IDLE_S)
+        while messages:
+            messages = messages[self._process_guarded(messages) :]
+        self._tidy()
+
+    def _process_guarded(self, messages: Sequence[Message]) -> int:
+        try:
+            return self._process(messages)
+        except StoppedError:
+            raise
+        except Exception:
+            # unacknowledged, so its agents send it again; told to the broker, or it would soon deliver nothing more
+            log.exception("pipeline.batch_failed")
+            self._parts.books.end_batch()
+            self._parts.mail.done(messages)
+            return len(messages)
+
+    def _breathe(self) -> None:
+        self.alive_s = time.monotonic()
+        with self._parts.stages.measure("ack"):
+            self._parts.acks.flush(self.alive_s)
+
+    def _tidy(self) -> None:
+        try:
+            self._parts.store.tidy(self._now_s())
+        except RetryLater as trouble:
+            if self._alarm.due(trouble.reason, time.monotonic()):
+                log.warning("pipeline.cannot_tidy", extra={"fields": {"reason": trouble.reason, "detail": trouble.detail}})
+
+    def _process(self, messages: Sequence[Message]) -> int:
+        """See the first of these messages through, all of them unless they hold too many records; returns how many."""
+        parts = self._parts
+        started = time.monotonic()
+        with parts.stages.measure("admit"):
+            admitted = self._persistence.until_done("ledger", lambda: self._admit(messages))
+            rows = [row for item in admitted if item is not None for row in item.rows]
+        messages = messages[: len(admitted)]
+        rejected = self._persistence.until_done("store", lambda: self._write(rows)) if rows else []
+        reports = [item for item in admitted if item is not None]
+        refused = self._settle(reports, rejected)
+        self._commit([kept for item in reports for kept in item.quarantined])
+        with parts.stages.turn, parts.stages.measure("ack"):
+            parts.mail.done(messages)
+            self._acknowledge(reports, refused)
+        with parts.stages.turn, parts.stages.measure("board"):
+            self._show(messages, admitted)
+        parts.books.end_batch()
+        self._count(reports, len(rows), len(rejected), time.monotonic() - started)
+        return len(messages)
+
+    # --- admit --------------------------------------------------------------------------------------------------------
+
+    def _admit(self, messages: Sequence[Message]) -> list[Admitted | None]:
+        """What becomes of each message, up to MAX_ROWS records; None where it is no report.
+
+        Raises RetryLater; then all must be admitted again.
+        """
+        self._parts.books.forget_pending()
+        admitted: list[Admitted | None] = []
+        rows = 0
+        with self._parts.stages.turn:
+            for message in messages:
+                item = None if message.topic.endswith("/presence") else self._admit_one(message)
+                admitted.append(item)
+                rows += len(item.rows) if item is not None else 0
+                if rows >= MAX_ROWS:
+                    break
+        return admitted
+
+    def _admit_one(self, message: Message) -> Admitted:
+        try:
+            return self._parts.admission.admit(message.topic, message.payload, message.received_ms)
+        except RetryLater:
+            raise
+        except Exception as error:
+            if self._alarm.due(f"{type(error).__name__} {error}"[:100], time.monotonic()):
+                log.exception("pipeline.admit_failed", extra={"fields": {"topic": message.topic, "bytes": len(message.payload)}})
+            center = center_of(message.topic, "report") or ""
+            return unreadable(center, message.payload, message.received_ms, INTERNAL, f"{type(error).__name__}: {error}")
+
+    # --- store --------------------------------------------------------------------------------------------------------
+
+    def _write(self, rows: Sequence[Row]) -> list[Rejected]:
+        try:
+            with self._parts.stages.measure("store", without="points"):
+                rejected = self._parts.store.write(rows)
+        except RetryLater:
+            raise
+        except Exception as error:
+            if self._alarm.due(f"{type(error).__name__} {error}"[:100], time.monotonic()):
+                log.exception("pipeline.store_failed", extra={"fields": {"rows": len(rows)}})
+            return self._isolate(rows, error)
+        self._has_written = True
+        return rejected
+
+    def _isolate(self, rows: Sequence[Row], error: Exception) -> list[Rejected]:
+        """One row that upsets the store must not keep the others out: find it by halving."""
+        found = self._upsetting(rows, error)
+        if len(found) == len(rows) > 1 and not self._has_written:  # not the rows' fault, it seems
+            raise RetryLater(INTERNAL, f"{type(error).__name__}: {error}") from error
+        return found
+
+    def _upsetting(self, rows: Sequence[Row], error: Exception) -> list[Rejected]:
+        if len(rows) == 1:
+            return [Rejected(rows[0], f"{INTERNAL}: {type(error).__name__}: {error}")]
+        middle = len(rows) // 2
+        found = []
+        for half in (rows[:middle], rows[middle:]):
+            try:
+                found += self._parts.store.write(half)
+            except RetryLater:
+                raise
+            except Exception as again:  # noqa: BLE001 - it was said above
+                found += self._upsetting(half, again)
+        return found
+
+    def _settle(self, reports: Sequence[Admitted], rejected: Sequence[Rejected]) -> dict[int, list[tuple[int, str]]]:
+        """Enter in the books what is stored, and put the rest in quarantine. Returns refusals by index of the report."""
+        reasons = {(item.row.center, item.row.epoch, item.row.seq): item.detail for item in rejected}
+        refused: dict[int, list[tuple[int, str]]] = {}
+        for index, item in enumerate(reports):
+            if not item.rows or item.book is None:
+                continue
+            if reasons:
+                refused[index] = self._set_apart(item, reasons)
+            item.book.accept([row.seq for row in item.rows])
+        return refused
+
+    def _set_apart(self, item: Admitted, reasons: Mapping[tuple[str, str, int], str]) -> list[tuple[int, str]]:
+        bad = [row for row in item.rows if row[:3] in reasons]
+        if not bad or item.report is None or item.book is None:
+            return []
+        item.rows = [row for row in item.rows if row[:3] not in reasons]
+        item.book.excuse([(row.seq, row.seq) for row in bad])
+        for row in bad:
+            payload = alone(item.report, Record(row.seq, row.time, row.body))
+            detail = reasons[row[:3]]
+            item.quarantined.append(Quarantined(row.center, row.epoch, row.seq, row.time, row.received_s, STORE_REFUSED, detail, payload))
+        return [(row.seq, STORE_REFUSED) for row in bad]
+
+    # --- ledger -------------------------------------------------------------------------------------------------------
+
+    def _commit(self, quarantined: Sequence[Quarantined]) -> None:
+        parts = self._parts
+        now = time.monotonic()
+        with parts.stages.measure("ledger"):
+            snapshots: Mapping[str, Any] = {}
+            if now >= self._snapshot_due_s or self._stopping.is_set():
+                snapshots = parts.board.snapshots()
+                self._snapshot_due_s = now + SNAPSHOT_EVERY_S
+            books = parts.books.changed()
+            if not (books or quarantined or snapshots):
+                return
+            unkept = self._persistence.until_done("ledger", lambda: parts.ledger.commit(books, quarantined, snapshots, self._now_s()))
+        parts.gaps.note(books)
+        if unkept and self._alarm.due("quarantine full", now):
+            fields = {"not_kept": unkept, "rows": parts.ledger.quarantine_rows, "cure": "kerege-collector quarantine list, readmit, drop"}
+            log.error("quarantine.full", extra={"fields": fields})
+
+    # --- acknowledge, show, count -------------------------------------------------------------------------------------
+
+    def _acknowledge(self, reports: Sequence[Admitted], refused: Mapping[int, list[tuple[int, str]]]) -> None:
+        now = time.monotonic()
+        for index, item in enumerate(reports):
+            stored = [row.seq for row in item.rows] + item.repeats
+            self._parts.acks.add(item, stored, refused.get(index, ()), now)
+
+    def _show(self, messages: Sequence[Message], admitted: Sequence[Admitted | None]) -> None:
+        for message, item in zip(messages, admitted, strict=True):
+            try:
+                if item is None:
+                    self._show_presence(message)
+                elif item.outcome == ACCEPTED and item.center is not None and item.report is not None:
+                    self._parts.board.report(item.center, item.report, message.received_ms // 1000)
+            except Exception:
+                if self._alarm.due("board", time.monotonic()):
+                    log.exception("pipeline.board_failed", extra={"fields": {"topic": message.topic}})
+
+    def _show_presence(self, message: Message) -> None:
+        center = center_of(message.topic, "presence")
+        if not message.payload:
+            return  # a retained presence was removed by hand
+        try:
+            presence = decode_presence(message.payload)
+        except WireError:
+            presence = None
+        if center is None or presence is None or presence.center not in (None, center):
+            self._parts.counts.payloads(BAD_PRESENCE, 1)
+        elif self._parts.admission.knows(center):
+            self._parts.board.presence(center, presence, message.received_ms // 1000)
+
+    def _count(self, reports: Sequence[Admitted], rows: int, rejected: int, seconds: float) -> None:
+        counts = self._parts.counts
+        repeated = sum(len(item.repeats) for item in reports)
+        refused = sum(len(item.refused) for item in reports) + rejected
+        for outcome, count in (("accepted", rows - rejected), ("repeated", repeated), ("refused", refused)):
+            if count:
+                counts.records(outcome, count)
+        for outcome, count in Counter(item.outcome for item in reports).items():
+            counts.payloads(outcome, count)
+        counts.batch(seconds, rows - rejected)

@@ -1,0 +1,102 @@
+"""What could not be stored, for people: list it, look at it, try again after a fix, or let it go.
+
+All of it lives in the ledger; these functions may run beside the service. What was refused is worth another try when its reason is gone: a
+newer collector knows the kind, the store's fault is cured, the collector's own clock was wrong.
+"""
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from kerege_collector.admit import ACCEPTED, STORE_REFUSED, TWO_AGENTS, Admission, Admitted
+from kerege_collector.books import Books
+from kerege_collector.ledger import Ledger, QuarantineRow
+from kerege_collector.stores import Row, Store
+from kerege_wire.topics import topic
+
+READMITTED: Final = "readmitted"
+DROPPED: Final = "dropped"
+"""How an item ended."""
+
+STEP: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Readmitted:
+    """What came of another try. Resolved when nothing was refused again.
+
+    refused: (sequence number, reason, detail); number 0 stands for a whole payload.
+    """
+
+    stored: int
+    repeats: int
+    refused: tuple[tuple[int, str, str], ...]
+
+    @property
+    def resolved(self) -> bool:
+        return not self.refused
+
+
+class AlreadyResolvedError(Exception):
+    """The item was readmitted or dropped before."""
+
+
+def listing(ledger: Ledger, *, waiting_only: bool = True) -> Iterator[QuarantineRow]:
+    """Items in the order of arrival, read in steps. Raises RetryLater."""
+    after_id = 0
+    while rows := ledger.quarantined(waiting_only=waiting_only, after_id=after_id, limit=STEP):
+        yield from rows
+        after_id = rows[-1].id
+
+
+def show(ledger: Ledger, number: int) -> QuarantineRow | None:
+    """One item with its bytes, None where there is none of that number. Raises RetryLater."""
+    return ledger.quarantine_item(number)
+
+
+def drop(ledger: Ledger, number: int) -> bool:
+    """Let an item go; False where there is none of that number. Raises RetryLater, AlreadyResolvedError."""
+    row = ledger.quarantine_item(number)
+    if row is None:
+        return False
+    _check_waiting(row)
+    ledger.resolve(number, DROPPED)
+    return True
+
+
+def readmit(
+    ledger: Ledger, store: Store, number: int, *, registered: Container[str], admit_unknown: bool, now_ms: int
+) -> Readmitted | None:
+    """Take an item through decoding, admission and the store again; None where there is none of that number.
+
+    Raises RetryLater (the item stays as it is), AlreadyResolvedError.
+    """
+    row = ledger.quarantine_item(number)
+    if row is None:
+        return None
+    _check_waiting(row)
+    admission = Admission(Books(ledger.book), registered, admit_unknown=admit_unknown, two_agents=lambda _: row.what.reason == TWO_AGENTS)
+    admitted = admission.admit(topic(row.what.center, "report"), row.what.payload, now_ms)
+    rows = [item._replace(received_s=row.what.received_s) for item in admitted.rows]
+    rejected = store.write(rows) if rows else []
+    refused = _refusals(admitted) + [(item.row.seq, STORE_REFUSED, item.detail) for item in rejected]
+    bad = {item.row.seq for item in rejected}
+    _settle(ledger, row, [item for item in rows if item.seq not in bad], resolved=not refused)
+    return Readmitted(len(rows) - len(bad), len(admitted.repeats), tuple(refused))
+
+
+def _refusals(admitted: Admitted) -> list[tuple[int, str, str]]:
+    if admitted.quarantined:
+        return [(item.seq, item.reason, item.detail) for item in admitted.quarantined]
+    return [] if admitted.outcome == ACCEPTED else [(0, admitted.reason or admitted.outcome, "")]
+
+
+def _settle(ledger: Ledger, row: QuarantineRow, stored: list[Row], *, resolved: bool) -> None:
+    how = READMITTED if resolved else None
+    epoch = stored[0].epoch if stored else ""
+    ledger.readmitted(row.id, row.what.center, epoch, [item.seq for item in stored], how)
+
+
+def _check_waiting(row: QuarantineRow) -> None:
+    if row.resolved is not None:
+        raise AlreadyResolvedError(f"item {row.id} was {row.resolved} before")

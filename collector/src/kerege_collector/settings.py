@@ -1,0 +1,230 @@
+"""The collector's settings: ``collector.toml``, checked as a whole before anything starts.
+
+`load` reports every mistake at once, each with file, key and cure (`mistakes`). All keys with their defaults and what they
+mean: ``collector/collector.example.toml``. Relative paths count from the directory of the file. Secrets are never in it: it
+names files, which are read when they are needed, and InfluxDB's token may come from the environment.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from kerege_collector import centers
+from kerege_collector.certificates import certificate_mistakes, file_mistake
+from kerege_collector.mistakes import SettingsError, read_model, read_toml
+
+__all__ = ["Batch", "Clock", "Http", "Influx", "Mqtt", "Quarantine", "Settings", "SettingsError", "Sqlite", "load"]
+
+MQTT_TLS_PORT: Final = 8883
+MQTT_PORT: Final = 1883
+"""The ports that IANA assigned to MQTT over TLS and without."""
+
+INFLUX_TOKEN: Final = "KEREGE_INFLUX_TOKEN"  # noqa: S105 - the variable's name
+"""The environment variable that InfluxDB's token is read from where no file is named."""
+
+RECORDS_FILE: Final = "records.db"
+LEDGER_FILE: Final = "ledger.db"
+"""Their names in the state directory."""
+
+
+def _from_directory(path: Path, info: ValidationInfo) -> Path:
+    if "\0" in str(path):
+        raise ValueError("wanted a path, got one with a zero byte in it")
+    directory: Path = (info.context or {}).get("directory", Path())
+    return directory / path
+
+
+def _host(text: str) -> str:
+    if not 0 < len(text) <= 253 or any(character.isspace() or character in "/@" for character in text):
+        raise ValueError(f'wanted a host name or an address, got "{text[:60]}"')
+    return text
+
+
+def _url(text: str) -> str:
+    wrong = ValueError(f'wanted a URL such as "http://127.0.0.1:8086", got "{text[:60]}"')
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and text.isascii() and text.isprintable()
+    except ValueError:
+        raise wrong from None
+    if parts.username or parts.password:
+        raise ValueError("wanted a URL without a password in it: name a token_file")
+    if not good or parts.query or parts.fragment:
+        raise wrong
+    return text.rstrip("/")
+
+
+def _word(text: str) -> str:
+    if not 0 < len(text) <= 64 or not text.isprintable() or any(character in "/+#$" for character in text):
+        raise ValueError(f'wanted 1 to 64 printable characters other than / + # $, got "{text[:60]}"')
+    return text
+
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_from_directory)]
+Host = Annotated[str, AfterValidator(_host)]
+Url = Annotated[str, AfterValidator(_url)]
+Word = Annotated[str, AfterValidator(_word)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Timeout = Annotated[float, Field(ge=0.1, le=600)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Mqtt(_Section):
+    """The way to the broker. ``port`` 0 in the class, never in a file: the usual one."""
+
+    host: Host = Field(description="the broker's host name or address")
+    port: Port = 0
+    tls: bool = True
+    ca_file: FilePath | None = None
+    certificate_file: FilePath | None = None
+    key_file: FilePath | None = None
+    username_file: FilePath | None = None
+    password_file: FilePath | None = None
+    client_id: Word = "collector"
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 90
+    connect_timeout_s: Timeout = 30.0
+    receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 2000
+    shared_group: Word | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_port(cls, members: Any) -> Any:
+        if isinstance(members, dict) and "port" not in members:
+            return members | {"port": MQTT_TLS_PORT if members.get("tls", True) else MQTT_PORT}
+        return members
+
+    @property
+    def username(self) -> str | None:
+        """The first line of its file. Raises OSError."""
+        return secret(self.username_file)
+
+    @property
+    def password(self) -> str | None:
+        """The first line of its file. Raises OSError."""
+        return secret(self.password_file)
+
+
+class Sqlite(_Section):
+    """The embedded store. ``path`` None: records.db in the state directory."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: FilePath | None = None
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] = 400
+
+
+class Influx(_Section):
+    """InfluxDB 1.8 or newer. ``organisation`` is for version 2 only; ``bucket`` is 1.x's database."""
+
+    kind: Literal["influx"] = "influx"
+    url: Url = Field(description='its URL, such as "http://127.0.0.1:8086"')
+    organisation: str = ""
+    bucket: Annotated[str, Field(min_length=1)] = Field(description="the bucket's name (InfluxDB 1.x: the database's)")
+    token_file: FilePath | None = None
+    timeout_s: Timeout = 10.0
+
+    @property
+    def token(self) -> str:
+        """The first line of its file, else the environment's; empty where there is neither. Raises OSError."""
+        return secret(self.token_file) or os.environ.get(INFLUX_TOKEN, "").strip()
+
+
+class Http(_Section):
+    """Where the page, the API and the metrics are."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8480
+
+
+class Batch(_Section):
+    """How many reports are stored together, and how long the first may wait for the others."""
+
+    max_reports: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    wait_s: Annotated[float, Field(ge=0, le=10)] = 0.2
+
+
+class Quarantine(_Section):
+    """Bounds of what could not be stored."""
+
+    max_rows: Annotated[int, Field(ge=1, le=100_000_000)] = 100_000
+
+
+class Clock(_Section):
+    """Whom to ask whether this machine's clock is right: the ``kernel``, or nobody (``always``: something else keeps it)."""
+
+    trust: Literal["kernel", "always"] = "kernel"
+
+
+class Settings(_Section):
+    """Everything that a person can set."""
+
+    mqtt: Mqtt = Field(description="the section [mqtt] with at least the broker's host")
+    store: Annotated[Sqlite | Influx, Field(discriminator="kind")] = Sqlite()
+    http: Http = Http()
+    batch: Batch = Batch()
+    quarantine: Quarantine = Quarantine()
+    clock: Clock = Clock()
+    state_directory: FilePath = Path("/var/lib/kerege-collector")
+    centers_file: FilePath = Field(default=Path("centers.toml"), validate_default=True)
+    unknown_centers: Literal["refuse", "admit"] = "refuse"
+    ack_within_s: Annotated[int, Field(ge=1, le=3600)] = 300
+
+    @property
+    def records_path(self) -> Path:
+        """Where the embedded store keeps, or would keep, its records."""
+        chosen = self.store.path if isinstance(self.store, Sqlite) else None
+        return chosen or self.state_directory / RECORDS_FILE
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger is."""
+        return self.state_directory / LEDGER_FILE
+
+
+def secret(path: Path | None) -> str | None:
+    """The first line of a file that holds a name or a password, None without a file. Raises OSError."""
+    if path is None:
+        return None
+    with path.open(encoding="utf-8") as file:
+        return file.readline().strip()
+
+
+def load(path: Path, *, files: bool = True) -> Settings:
+    """The settings in ``path``, checked together with the registry of centers that they name.
+
+    files: also check that certificates, keys and secrets can be used, as only the service must. Raises SettingsError.
+    """
+    cure = "name the right one with --settings; an example is collector/collector.example.toml"
+    settings = read_model(Settings, read_toml(path, cure=cure), path)
+    found = [f"{path}: {mistake}" for mistake in _file_mistakes(settings)] if files else []
+    try:
+        centers.load(settings.centers_file, may_be_absent=settings.unknown_centers == "admit")
+    except SettingsError as error:
+        found += error.mistakes
+    if found:
+        raise SettingsError(found)
+    return settings
+
+
+def read_influx(members: dict[str, str]) -> Influx:
+    """An InfluxDB as a command line names it. Raises SettingsError."""
+    return read_model(Influx, members, Path("the command line"))
+
+
+def _file_mistakes(settings: Settings) -> Iterator[str]:
+    mqtt = settings.mqtt
+    for mistake in certificate_mistakes(mqtt.ca_file, mqtt.certificate_file, mqtt.key_file, tls=mqtt.tls):
+        yield f"mqtt.{mistake}"
+    for name, path in (("username_file", mqtt.username_file), ("password_file", mqtt.password_file)):
+        if trouble := file_mistake(path):
+            yield f"mqtt.{name}: {trouble}"
+    if mqtt.password_file is not None and mqtt.username_file is None:
+        yield "mqtt.password_file: is of no use without a username_file"
+    if isinstance(settings.store, Influx) and (trouble := file_mistake(settings.store.token_file)):
+        yield f"store.token_file: {trouble}"

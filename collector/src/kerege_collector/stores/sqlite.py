@@ -1,0 +1,193 @@
+"""The embedded store: records.db, one row a record, bounded by age.
+
+WAL and synchronous=FULL: what `SqliteStore.write` has returned for survives a power cut (https://sqlite.org/wal.html).
+Each row has an id that only ever grows, so that `export` can go on where it stopped.
+"""
+
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from kerege_collector.sqlite_trouble import retry_later
+from kerege_collector.stores import Rejected, RetryLater, Row
+from kerege_wire import Body, series_of
+from kerege_wire.fields import write_fields
+from kerege_wire.reports import read_body
+
+log = logging.getLogger(__name__)
+
+BUSY_TIMEOUT_S: Final = 5.0
+"""How long a write waits for another process (a `records` command, a backup) to let go of the file."""
+
+DAY_S: Final = 86_400
+
+TIDY_EVERY_S: Final = 10
+"""Time between two steps of forgetting: at TIDY_ROWS a step that is eight million rows a day, 50 centers make 0.4 million."""
+
+TIDY_ROWS: Final = 1000
+"""Rows looked at in one step: a few milliseconds."""
+
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS records (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    center TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+    time INTEGER NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL,
+    clock TEXT NOT NULL, within_s INTEGER, body TEXT NOT NULL, received INTEGER NOT NULL,
+    UNIQUE (center, epoch, seq)
+) STRICT;
+CREATE INDEX IF NOT EXISTS records_by_time ON records (center, kind, time);
+"""
+
+_INSERT: Final = """
+INSERT OR IGNORE INTO records (center, epoch, seq, time, kind, target, clock, within_s, body, received)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+# ids grow in the order of arrival, so the oldest stand first and no index is needed to find them
+_FORGET: Final = """
+DELETE FROM records WHERE id IN (SELECT id FROM records ORDER BY id LIMIT ?) AND received < ?
+"""
+
+_READ: Final = """
+SELECT id, center, epoch, seq, time, kind, clock, within_s, body, received FROM records WHERE id > ? ORDER BY id LIMIT ?
+"""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class SqliteStore:
+    """records.db at ``path``; records that arrived more than ``retention_days`` ago are forgotten step by step.
+
+    Used by one thread. The file is opened anew after each trouble, and when somebody has moved it away.
+    """
+
+    def __init__(self, path: Path, *, retention_days: int) -> None:
+        self._path = path
+        self._retention_s = retention_days * DAY_S
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._tidied_s = 0
+
+    def write(self, rows: Sequence[Row]) -> list[Rejected]:
+        """Insert the rows in one transaction; those that are there already stay as they are. Raises RetryLater."""
+        values = [_values(row) for row in rows]
+        try:
+            connection = self._open()
+            with connection:  # one transaction: commits, or rolls back
+                connection.executemany(_INSERT, values)
+        except (sqlite3.Error, OSError) as error:
+            raise self._trouble(error) from error
+        return []
+
+    def tidy(self, now_s: int) -> None:
+        """Forget at most TIDY_ROWS of the oldest records. Raises RetryLater."""
+        if abs(now_s - self._tidied_s) < TIDY_EVERY_S:
+            return
+        self._tidied_s = now_s
+        try:
+            connection = self._open()
+            with connection:
+                connection.execute(_FORGET, (TIDY_ROWS, now_s - self._retention_s))
+        except (sqlite3.Error, OSError) as error:
+            raise self._trouble(error) from error
+
+    def iterate(self, after_rowid: int, limit: int) -> list[tuple[int, Row]]:
+        """At most ``limit`` rows with their ids, those after ``after_rowid``, in the order of arrival. Raises RetryLater."""
+        try:
+            found = self._open().execute(_READ, (after_rowid, limit)).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            raise self._trouble(error) from error
+        return [(found_row[0], _row(found_row)) for found_row in found]
+
+    def all(self, *, after_rowid: int = 0, step: int = 1000) -> Iterator[tuple[int, Row]]:
+        """All rows with their ids, read in steps, so that the file is never held for long. Raises RetryLater."""
+        while found := self.iterate(after_rowid, step):
+            yield from found
+            after_rowid = found[-1][0]
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and _identity(self._path) == self._file:
+            return self._connection
+        if self._connection is not None:
+            log.error("records.file_replaced", extra={"fields": {"path": self._path}})
+            self.close()
+        connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        try:
+            _prepare(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._file = connection, _identity(self._path)
+        return connection
+
+    def _trouble(self, error: sqlite3.Error | OSError) -> Exception:
+        self.close()  # a connection that has met an I/O error or a full disk is not trusted again
+        if isinstance(error, OSError):
+            return RetryLater("input-output", str(error))
+        return retry_later(error, str(self._path)) or error
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise RetryLater(
+            "newer-schema", f"{path} was made by a newer version (schema {version}, known is {SCHEMA_VERSION}): upgrade the collector"
+        )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    if version < SCHEMA_VERSION:
+        connection.executescript(_SCHEMA)
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - twice as fast as Path.stat, and asked for every batch
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    body = row.body
+    target = series_of(body)[1]
+    return (
+        row.center,
+        row.epoch,
+        row.seq,
+        row.time,
+        row.kind,
+        target,
+        row.clock,
+        row.within_s,
+        _encode(write_fields(body)),
+        row.received_s,
+    )
+
+
+def _row(found: tuple[object, ...]) -> Row:
+    _, center, epoch, seq, time, kind, clock, within_s, body, received_s = found
+    members = json.loads(str(body)) | {"kind": kind}
+    read: Body = read_body(members)
+    return Row(
+        str(center),
+        str(epoch),
+        int(str(seq)),
+        int(str(time)),
+        str(kind),
+        str(clock),
+        None if within_s is None else int(str(within_s)),
+        read,
+        int(str(received_s)),
+    )

@@ -1,0 +1,194 @@
+"""The page, the API and what machines ask for, over HTTP; in a thread of its own.
+
+/                  each center's state now, for people
+/api/v1/centers    the same as JSON
+/healthz           200, or 503 with the reasons
+/metrics           for Prometheus
+/generate_204      the agents' portal check: nothing, in as few bytes as HTTP has
+
+CannotListenError (a SettingsError)    the address or the port cannot be had
+"""
+
+import logging
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any, Final, Protocol
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from kerege_collector.board import Board, CenterRow, counts
+from kerege_collector.listening import listen, url_of
+from kerege_collector.metrics import CONTENT_TYPE, Metrics
+from kerege_collector.page import Page
+from kerege_collector.settings import Http
+from kerege_collector.timekeeping import Timekeeper
+
+log = logging.getLogger(__name__)
+
+VIEW_S: Final = 1.0
+"""How long one view of the board serves all who ask."""
+
+START_S: Final = 10.0
+STOP_S: Final = 5.0
+
+MAX_CONNECTIONS: Final = 500
+"""Beyond, callers get 503 at once: many that hang on a bad link must not take the collector's memory."""
+
+KEEP_ALIVE_S: Final = 15
+"""Longer than the page's own interval, so that it keeps one connection."""
+
+URGENCY: Final = {"down": 0, "unknown": 1, "off": 2, "up": 3}
+"""First what somebody should look at."""
+
+HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+"""With all that people and browsers read."""
+
+MS_PER_S: Final = 1000.0
+
+
+class House(Protocol):
+    """What the pages tell about. trouble: what is not well, in words; empty where all is."""
+
+    @property
+    def board(self) -> Board: ...
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def timekeeper(self) -> Timekeeper: ...
+
+    def trouble(self) -> list[str]: ...
+
+
+class View:
+    """The board as the API tells it, made at most once in `VIEW_S`."""
+
+    def __init__(self, house: House, now_s: Callable[[], float]) -> None:
+        self._house = house
+        self._now_s = now_s
+        self._lock = threading.Lock()
+        self._made_s = -math.inf
+        self._content: dict[str, Any] = {}
+
+    def content(self) -> dict[str, Any]:
+        """What ``/api/v1/centers`` answers, as docs/operations.md describes it."""
+        with self._lock:
+            now_s = self._now_s()
+            if not 0 <= now_s - self._made_s < VIEW_S:
+                self._content, self._made_s = self._make(int(now_s)), now_s
+            return self._content
+
+    def _make(self, now_s: int) -> dict[str, Any]:
+        rows = self._house.board.rows(now_s)
+        return {
+            "now_s": now_s,
+            "version": version("kerege-collector"),
+            "trouble": self._house.trouble(),
+            "clock": asdict(self._house.timekeeper.state()),
+            "counts": counts(rows),
+            "centers": [asdict(row) for row in sorted(rows, key=_urgency)],
+        }
+
+
+def _urgency(row: CenterRow) -> tuple[int, bool]:
+    return URGENCY[row.state], row.last_seen_s is None  # sorted by name before, and it stays so within
+
+
+def application(house: House, *, now_s: Callable[[], float] = time.time) -> Starlette:
+    """The pages of a house."""
+    view, page = View(house, now_s), Page()
+
+    def index(_: Request) -> Response:
+        return HTMLResponse(page.render(view.content()), headers=HEADERS | page.headers)
+
+    def centers(_: Request) -> Response:
+        return JSONResponse(view.content(), headers=HEADERS)
+
+    def health(_: Request) -> Response:
+        trouble = house.trouble()
+        content = {"status": "unwell" if trouble else "well", "trouble": trouble, "clock": asdict(house.timekeeper.state())}
+        return JSONResponse(content, status_code=503 if trouble else 200, headers=HEADERS)
+
+    def metrics(_: Request) -> Response:
+        return Response(house.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def nothing(_: Request) -> Response:
+        return Response(status_code=204)
+
+    _watch(house, view)
+    routes = {"/": index, "/api/v1/centers": centers, "/healthz": health, "/metrics": metrics, "/generate_204": nothing}
+    return Starlette(routes=[Route(path, endpoint) for path, endpoint in routes.items()])
+
+
+def _watch(house: House, view: View) -> None:
+    def synchronised() -> float:
+        said = house.timekeeper.state().synchronised
+        return math.nan if said is None else float(said)
+
+    def max_error_s() -> float:
+        said = house.timekeeper.state().max_error_ms
+        return math.nan if said is None else said / MS_PER_S
+
+    watch = house.metrics.watch
+    house.metrics.watch_together("kerege_centers", "Centers by their state now", "state", lambda: view.content()["counts"])
+    watch("kerege_clock_synchronised", "Is this machine's clock synchronised (1), not (0), or not known (NaN)", synchronised)
+    watch("kerege_clock_max_error_seconds", "Largest error of this machine's clock, as the kernel reckons", max_error_s)
+
+
+class WebServer:
+    """`application` of a house, served from `start` to `stop`."""
+
+    def __init__(self, http: Http, house: House) -> None:
+        self._http = http
+        config = uvicorn.Config(
+            application(house),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,  # /generate_204 crosses metered links
+            date_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=round(STOP_S / 2),
+        )
+        for name in ("uvicorn", "uvicorn.error"):
+            logging.getLogger(name).setLevel(logging.ERROR)  # who sends us bad HTTP is not our concern
+        self._server = uvicorn.Server(config)
+        self._thread: threading.Thread | None = None
+        self._socket: socket.socket | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Does it serve?"""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Listen, and serve from now on. Raises CannotListenError."""
+        self._socket = listen(self._http)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="web", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + START_S
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        log.info("web.listening", extra={"fields": {"url": url_of(self._http)}})
+
+    def stop(self) -> None:
+        """Finish what is being answered, and end."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(STOP_S)
+        if self._socket is not None:
+            self._socket.close()

@@ -1,0 +1,86 @@
+"""``kerege-lab``: everything on one machine, broken on purpose, or measured.
+
+Exit status: 0 well; 1 a promise is broken; 2 wrong usage, or something that is needed is missing.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kerege_lab.servers import ServerError, ServerMissingError
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ServerMissingError as error:
+        print(f"kerege-lab {options.command}: {error}", file=sys.stderr)
+        return 2
+    except ServerError as error:
+        print(f"kerege-lab {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"kerege-lab {options.command}: stopped", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kerege-lab", description="Kerege on one machine: alive, broken on purpose, or measured.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _up(commands.add_parser("up", help="run broker, collector and an agent of this machine, until Ctrl-C"))
+    _chaos(commands.add_parser("chaos", help="break everything at random moments, then audit every record"))
+    benches = commands.add_parser("bench", help="measure what things cost").add_subparsers(dest="bench", required=True, metavar="NAME")
+    _bench_agent(benches.add_parser("agent", help="memory, CPU and disk writes of a steady agent"))
+    return parser
+
+
+def _with_json(parser: argparse.ArgumentParser, run: Run) -> None:
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, in the last line")
+    parser.set_defaults(run=run)
+
+
+def _up(parser: argparse.ArgumentParser) -> None:
+    directory, port = Path(".kerege"), 8480
+    parser.add_argument("--directory", type=Path, default=directory, metavar="DIR", help="where everything is kept (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=port, help="TCP port of the page on 127.0.0.1 (default: %(default)s)")
+    parser.add_argument("--internet", action="store_true", help="measure the agent's default public targets instead of the loopback")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.up import run
+
+        return run(options)
+
+    parser.set_defaults(run=run)
+
+
+def _chaos(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=int, default=2000, metavar="N", help="go on until so many are made (default: %(default)s)")
+    parser.add_argument("--faults", type=int, default=20, metavar="M", help="break things so often meanwhile (default: %(default)s)")
+    parser.add_argument("--store", choices=("sqlite", "influx"), default="sqlite", help="what keeps the records (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="repeat the plan of an earlier run (default: a random one, which is shown)")
+    parser.add_argument("--agents", type=int, default=8, metavar="K", help="how many centers (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the run's directory; after a broken promise it is kept anyway")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.chaos.command import run
+
+        return run(options)
+
+    _with_json(parser, run)
+
+
+def _bench_agent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long to measure (default: %(default)s)")
+    parser.add_argument("--warm-up", type=float, default=60.0, metavar="SECONDS", help="how long to wait before (default: %(default)s)")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.bench.agent import run
+
+        return run(seconds=options.seconds, warm_up_s=options.warm_up, as_json=options.json)
+
+    _with_json(parser, run)

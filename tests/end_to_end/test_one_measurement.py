@@ -1,0 +1,117 @@
+"""The path of a measurement through real processes: agent, broker, collector, store, acknowledgement, and out of the spool."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kerege_lab.certificates import Certificates
+from kerege_lab.house import influx_store, merged
+from kerege_lab.servers import HOUSE_ACL, EmbeddedBroker, Influxd, Mosquitto
+from tests.end_to_end.houses import CENTER, Build, House, wait_until
+
+
+def follow_everything(house: House) -> None:
+    """Everything made is stored exactly once with the right time, and leaves the spool."""
+    house.start()
+    house.await_records(5)
+    quiet = {"probes": {kind: {"enabled": False} for kind in ("boot", "tick", "ping", "dns", "http", "traffic", "host")}}
+    house.agent.stop()
+    house.agent.settings = merged(house.agent.settings, quiet)
+    house.agent.start()
+    house.await_delivery()
+    wait_until(lambda: spool_of(house)["records"] == 0, "an empty spool", house=house)
+    account = house.audit()
+    assert account.sound, account
+    assert account.stored == account.records >= 5
+    assert set(account.clocks) == {"synced"}
+
+
+def spool_of(house: House) -> dict[str, Any]:
+    return next(house.agent.json_lines("spool"))
+
+
+def test_a_measurement_arrives_in_sqlite_and_leaves_the_spool(build: Build) -> None:
+    house = build()
+    follow_everything(house)
+    records = house.stored()
+    assert {record["kind"] for record in records} >= {"boot", "tick"}
+    tick = next(record for record in records if record["kind"] == "tick")
+    assert tick["fields"]["result"] == "online"
+
+
+def test_a_measurement_arrives_in_influxdb_and_leaves_the_spool(build: Build, influxd: Influxd, tmp_path: Path) -> None:
+    influxd.empty()
+    house = build(store=influx_store(influxd.target, tmp_path / "collector"))
+    follow_everything(house)
+    ticks = influxd.query("SELECT * FROM tick")
+    assert ticks
+    assert {(row["center"], row["result"]) for row in ticks} == {(CENTER, "online")}
+
+
+def test_the_page_and_the_api_show_the_center_up(build: Build) -> None:
+    house = build().start()
+    house.await_records(2)
+
+    def mine() -> dict[str, Any] | None:
+        rows = {row["center"]: row for row in house.collector.get("/api/v1/centers")["centers"]}
+        assert rows["other"]["state"] == "unknown"
+        return rows[CENTER] if rows[CENTER]["state"] == "up" else None
+
+    assert wait_until(mine, "the center is up", house=house)["name"] == CENTER
+
+
+def test_over_tls_every_center_is_confined_to_its_own_topics(build: Build, certificates: Certificates, tmp_path: Path) -> None:
+    house = build(Mosquitto(tmp_path / "broker", tls=certificates, acl=HOUSE_ACL), certificates)
+    follow_everything(house)
+    assert "not authorised" not in house.agent.last_log_lines()
+    forged = publish(house, certificates, as_center="other", topic=f"kerege/v1/{CENTER}/report")
+    assert "Denied PUBLISH from other" in forged
+
+
+def publish(house: House, certificates: Certificates, *, as_center: str, topic: str) -> str:
+    """Publish a report on a topic, as a center; returns what the broker wrote about it."""
+    identity = certificates.clients[as_center]
+    keys = ["--cafile", certificates.ca, "--cert", identity.certificate, "--key", identity.key]
+    report = json.dumps({"epoch": "forgery1", "seq": 1, "time": 1_795_465_800, "records": [{"kind": "tick"}]})
+    command = [
+        "mosquitto_pub",
+        "-V",
+        "5",
+        "-q",
+        "1",
+        "-i",
+        as_center,
+        "-h",
+        "localhost",
+        "-p",
+        str(house.broker.port),
+        *keys,
+        "-t",
+        topic,
+        "-m",
+        report,
+    ]
+    subprocess.run(list(map(str, command)), check=False, capture_output=True, timeout=20)
+    return house.broker.last_log_lines(200)
+
+
+def test_where_the_broker_speaks_only_version_3_1_1_everything_works_too(build: Build, tmp_path: Path) -> None:
+    follow_everything(build(EmbeddedBroker(tmp_path / "broker")))
+
+
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed: run scripts/install-servers")
+def test_a_machine_whose_clock_is_ten_years_slow_gets_through_tls_and_gives_true_times(
+    build: Build, certificates: Certificates, tmp_path: Path
+) -> None:
+    house = build(Mosquitto(tmp_path / "broker", tls=certificates, acl=HOUSE_ACL), certificates)
+    house.agent.wrapper = ("env", f"LD_PRELOAD={FAKETIME}", "FAKETIME=-10y")
+    house.start()
+    house.await_records(5)
+    times = [(record["time"], record["received"], record["clock"]) for record in house.stored()]
+    assert all(abs(received - time) <= 30 and clock == "synced" for time, received, clock in times), times
