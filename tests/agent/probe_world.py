@@ -176,6 +176,11 @@ def namespace() -> Iterator[Namespace]:
         subprocess.run(["ip", "netns", "delete", name], check=True, timeout=COMMAND_TIMEOUT_S)
 
 
+def bare_environment() -> dict[str, str]:
+    """The environment without what makes a started Python measure its coverage: that imports a good deal."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 OWN_GATEWAY: Final = '[link]\ngateway = "127.0.0.1"\n'
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -310,4 +311,33 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kerege_agent", "probe", "host", "--settings", str(settings_file(tmp_path))]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S, check=False)
     os.close(write)
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    assert "Broken" not in done.stderr
+
+
+def test_the_other_commands_reach_theirs(tmp_path: Path) -> None:
+    """No agent runs and there is no spool: status 1, a word, no traceback. A check through the command is a check."""
+    path = settings_file(tmp_path)
+    for command in (("status",), ("spool",), ("spool", "list"), ("check",)):
+        done = run(*command, "--settings", str(path))
+        assert done.returncode == 1, done.stderr
+        assert done.stdout or done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
+@pytest.mark.platform_specific("has no SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_runs_until_it_is_asked_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+    """With no broker there: an ordinary start, an ordinary stop, status 0."""
+    command = [sys.executable, "-m", "kerege_agent", "run", "--settings", str(settings_file(tmp_path)), "--log-format", "json"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        try:
+            for line in running.stderr:
+                if json.loads(line)["event"] == "agent.started":
+                    break
+            running.send_signal(number)
+            assert running.wait(TIMEOUT_S) == 0
+        finally:
+            running.kill()

@@ -4,6 +4,7 @@ import random
 import sys
 
 import pytest
+
 from kerege_agent import clock
 from kerege_agent.clock import ClockModel, Reading, Sample
 from kerege_agent.estimate import EARLIEST_MS, Boot, estimate
@@ -13,7 +14,15 @@ DAY_MS = 86_400_000
 
 
 def answer(
-    model: ClockModel, mono_ms: int, *, up_ms: int = 300, down_ms: int = 300, held_ms: int = 0, true_ms: int = T0_MS, quality: str = "synced", boot: str = "a"
+    model: ClockModel,
+    mono_ms: int,
+    *,
+    up_ms: int = 300,
+    down_ms: int = 300,
+    held_ms: int = 0,
+    true_ms: int = T0_MS,
+    quality: str = "synced",
+    boot: str = "a",
 ) -> bool:
     """An answer that arrives at ``mono_ms``; true UTC is ``true_ms`` + mono."""
     sent_ms = mono_ms - up_ms - held_ms - down_ms

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+
 from kerege_agent import delivery
 from kerege_agent.delivery import Delivery, Outgoing, Pace
 from kerege_agent.rows import Row, key_of, seq_of, span_of, text_of
@@ -119,7 +120,7 @@ def seqs(report: Report) -> list[int]:
 
 
 def test_first_of_all_the_time_is_asked_for() -> None:
-    """A connection begins with an empty report that names the center, wants an answer at once and tells what waits; then silence until it comes."""
+    """A connection begins with an empty report that names the center and wants an answer at once; then silence until it comes."""
     queue = FakeQueue()
     queue.put(3)
     talk = Talk(queue)
@@ -239,7 +240,7 @@ def test_one_lost_ack_costs_nothing() -> None:
 
 
 def test_a_late_coalesced_ack_leads_back_to_the_question() -> None:
-    """When no ack came for ack_within_s and a minute, nothing but a question goes out until the collector answers; then the records again."""
+    """With no ack for ack_within_s and a minute, only a question goes out until the collector answers; then the records again."""
     talk = Talk(FakeQueue()).greeted()
     talk.queue.put(1)
     (report,) = talk.after(1)
@@ -393,7 +394,7 @@ def test_while_the_collector_is_away_there_is_silence() -> None:
 
 
 def test_a_collector_that_comes_while_it_is_asked_for_is_asked_again() -> None:
-    """A question that nobody heard is repeated when the collector says that it is ready, but not for what the broker had kept of an earlier day."""
+    """A question that nobody heard is repeated when the collector says that it is ready; what the broker had kept is no news."""
     talk = Talk(FakeQueue())
     assert len(talk.send()) == 1
     talk.delivery.announced(CollectorState("ready"), talk.now_ms, fresh=False)

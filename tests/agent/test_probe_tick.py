@@ -199,7 +199,7 @@ def test_a_terminal_that_answers_is_a_rung() -> None:
 @needs_namespaces
 def test_the_command_says_where_a_machine_without_any_interface_is_cut_off(tmp_path: Path) -> None:
     """`probe tick` in a namespace with nothing, and with a loopback only: offline at the route, at once, exit status 1."""
-    path = settings_file(tmp_path)
+    path = settings_file(tmp_path, "")
     path.write_text(path.read_text().replace('address = "127.0.0.1"', 'address = "192.0.2.1"'))
     command = [sys.executable, "-m", "kerege_agent", "probe", "tick", "--json", "--settings", str(path)]
     with namespace() as inside:

@@ -11,7 +11,7 @@ import pytest
 
 from kerege_agent.settings import Mqtt, Settings, SettingsError, Target, load
 from kerege_agent.settings_check import checked, to_json
-from tests.agent.probe_world import settings_file
+from tests.agent.probe_world import bare_environment, settings_file
 
 BAD: Final = Path(__file__).parent / "bad_settings"
 EXAMPLE: Final = Path(__file__).parents[2] / "agent" / "agent.example.toml"
@@ -107,6 +107,17 @@ def test_a_missing_file_is_an_error_with_a_cure(tmp_path: Path) -> None:
         load(tmp_path / "nothing.toml")
 
 
+def test_a_check_that_cannot_be_started_or_does_not_end_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is said like any other, with the file's name."""
+    path = settings_file(tmp_path)
+    monkeypatch.setattr("kerege_agent.settings.CHECK_TIMEOUT_S", 0.001)
+    with pytest.raises(SettingsError, match=r"agent\.toml: could not be checked: .*timed out"):
+        load(path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(SettingsError, match=r"agent\.toml: could not be checked: .*No such file"):
+        load(path)
+
+
 def test_a_directory_is_no_settings_file(tmp_path: Path) -> None:
     """A path that leads to a directory is said to."""
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
@@ -126,7 +137,7 @@ def test_the_process_that_stays_has_not_loaded_what_only_checking_needs(tmp_path
         "load(Path(sys.argv[1])); print(sorted({'pydantic', 'tomllib', 'asyncio', 'http.server'} & sys.modules.keys()))"
     )
     command = [sys.executable, "-c", code, str(settings_file(tmp_path))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=bare_environment())
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 

@@ -6,10 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from kerege_agent import shelf, spool
+
 from kerege_agent.clock import ClockModel, Reading
 from kerege_agent.rows import Row
 from kerege_agent.spool import Spool
@@ -39,8 +40,9 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        shelf.SpoolFile, self.real_file = RefusingFile, SpoolFile  # type: ignore[misc]
-        spool.counts_since_boot, self.real_counts = (lambda: True), spool.counts_since_boot
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr("kerege_agent.shelf.SpoolFile", RefusingFile)
+        self.patch.setattr("kerege_agent.spool.counts_since_boot", lambda: True)
         RefusingFile.full = False
         self.root = Path(tempfile.mkdtemp(prefix="kerege-stateful-"))
         self.turn = 0
@@ -73,7 +75,9 @@ class SpoolMachine(RuleBasedStateMachine):
             self.promised.update(self.in_memory)
             self.in_memory.clear()
 
-    @rule(body=st.sampled_from([Tick(result="online"), Ping(target="quad9"), Ping(target="google"), Host()]), step_ms=st.integers(0, 60_000))
+    @rule(
+        body=st.sampled_from([Tick(result="online"), Ping(target="quad9"), Ping(target="google"), Host()]), step_ms=st.integers(0, 60_000)
+    )
     def put(self, body: Body, step_ms: int) -> None:
         self.mono_ms += step_ms
         seq = self.spool.put(body, self.reading())
@@ -188,7 +192,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.spool._shelf.close()
-        shelf.SpoolFile, spool.counts_since_boot = self.real_file, self.real_counts  # type: ignore[misc]
+        self.patch.undo()
         shutil.rmtree(self.root)
 
 

@@ -1,11 +1,14 @@
-"""How long to wait before the next connection: full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). Pure."""
+"""How long to wait before the next connection. Pure.
+
+Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+"""
 
 import random
 from dataclasses import dataclass, field
 from typing import Final
 
 REFUSED_FACTOR: Final = 4
-"""A broker that answers and refuses, while the Internet works, is the broker's matter: wait up to this many times the usual longest delay."""
+"""A broker that refuses while the Internet works is no matter of the link: wait up to this many times the usual longest delay."""
 
 FORBIDDEN_FACTOR: Final = 20
 """Wrong credentials do not heal by themselves; people must act."""

@@ -1,7 +1,7 @@
 """Records out of the raw pages of a broken SQLite file or write-ahead log, whatever its tree, header or index say.
 
-File format: https://www.sqlite.org/fileformat2.html (b-tree leaf pages 1.6, records 2.1, the log 4). A row is believed only where its own checksum
-agrees, so garbage yields nothing. A row that was deleted long ago may come back: its identity lets the collector see the repeat.
+File format: https://www.sqlite.org/fileformat2.html (b-tree leaf pages 1.6, records 2.1, the log 4). A row is believed only where its own
+checksum agrees, so garbage yields nothing. A row that was deleted long ago may come back: its identity lets the collector see the repeat.
 """
 
 import re

@@ -5,6 +5,7 @@ Exit status: 0 well, 1 what was asked about is not well, 2 wrong usage or settin
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,12 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     try:
-        return _command(options, settings, as_json=getattr(options, "json", False))
+        status = _command(options, settings, as_json=getattr(options, "json", False))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # as a shell reports SIGINT
-    except BrokenPipeError:
-        sys.stderr.close()  # `kerege-agent spool list | head`: nobody is reading any more
+    except BrokenPipeError:  # `kerege-agent spool list | head`: nobody is reading any more, and Python must not try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return status
 
 
 def _command(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:

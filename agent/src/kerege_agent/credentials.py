@@ -19,7 +19,7 @@ def is_about_time(error: BaseException) -> bool:
 
 
 class RememberingContext(ssl.SSLContext):
-    """Knows the socket that it has wrapped last: whose certificate can be asked for, and which must be closed even if its handshake failed."""
+    """Knows the socket that it wrapped last: its certificate can be asked for, and it must be closed even if its handshake failed."""
 
     latest: ssl.SSLSocket | None = None
 

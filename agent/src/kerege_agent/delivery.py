@@ -7,7 +7,8 @@ open       newest first at once, then the backlog at a limited rate; later one r
 held       the collector said `hold`: asked again every few minutes with an empty report
 away       the collector announced that it is away: silence, but for an empty report every quarter of an hour
 
-An acknowledgement that does not come in time leads back to the greeting, so that a collector that is gone costs 40 bytes a try and not the backlog.
+An acknowledgement that does not come in time leads back to the greeting, so that a collector that is gone costs 40 bytes a try and not
+the backlog.
 """
 
 import logging
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kerege_agent.rows import Row
+from kerege_agent.window import UnderWay, Window
 from kerege_wire import Ack, CollectorState, MisuseError, Record, Report, WireError, encode_report
 from kerege_wire.ranges import Range
 
@@ -84,16 +86,6 @@ class Outgoing:
     records: int
 
 
-@dataclass(slots=True)
-class _UnderWay:
-    epoch: str
-    keys: dict[int, int]  # sequence number → key, of the records that are not acknowledged yet
-    crc: str
-    prompt: bool
-    deadline_ms: int
-    published: bool = False
-
-
 class Delivery:
     """Of one run of the agent, over all its connections. Used by the uplink's thread only."""
 
@@ -104,7 +96,7 @@ class Delivery:
         self._center = center
         self._pace = pace
         self._random = chance or random.Random()
-        self._under_way: dict[int, _UnderWay] = {}
+        self._window = Window()
         self._sent_boots: dict[int, str] = {}
         self._last_sent = 0
         self._introduced = False
@@ -124,7 +116,7 @@ class Delivery:
 
     def connected(self, now_ms: int) -> None:
         """A new connection: everything that is not acknowledged may be sent again, once the collector has answered."""
-        self._under_way.clear()
+        self._window.clear()
         self._sent_boots.clear()
         self._introduced = False
         self._greet(now_ms)
@@ -132,8 +124,7 @@ class Delivery:
 
     def published(self, sent: int) -> None:
         """The broker has a report: it leaves the window unless its ack is wanted at once."""
-        if sent in self._under_way:
-            self._under_way[sent].published = True
+        self._window.published(sent)
 
     def sent_in(self, ack: Ack, boot_id: str) -> int | None:
         """``sent`` of the report that an ack answers, where it was sent on this connection and in this boot: fit to learn the time from."""
@@ -144,7 +135,7 @@ class Delivery:
         if ack.epoch is not None and (ack.stored or ack.refused):
             if self._queue.settle(ack.epoch, ack.stored, ack.refused):
                 self._prompt_timeout_ms = PROMPT_TIMEOUT_MS
-            self._clear(ack)
+            self._window.acknowledge(ack)
         if ack.unreadable is not None:
             self._unreadable(ack.unreadable, ack.reason or "", now_ms)
         if ack.hold is not None:
@@ -161,7 +152,7 @@ class Delivery:
             _log.info("uplink.collector_away")
             self.phase = "away"
             self._away_after = self._last_sent
-            self._under_way.clear()
+            self._window.clear()
             self._ask_at_ms = now_ms + self._jittered(AWAY_ASK_MS)
         elif state.state == "ready" and self.phase == "away":
             _log.info("uplink.collector_ready")
@@ -169,21 +160,8 @@ class Delivery:
         elif state.state == "ready" and self.phase == "greeting" and fresh:  # it did not hear what was asked before
             self._ask_at_ms = min(self._ask_at_ms, now_ms + self._delay_ms())
 
-    def _clear(self, ack: Ack) -> None:
-        for sent, report in list(self._under_way.items()):
-            if report.epoch == ack.epoch:
-                for seq in list(report.keys):
-                    if any(first <= seq <= last for first, last in ack.stored) or any(seq == refused for refused, _ in ack.refused):
-                        del report.keys[seq]
-                if not report.keys:
-                    del self._under_way[sent]
-
     def _unreadable(self, crc: str, reason: str, now_ms: int) -> None:
-        for sent, report in list(self._under_way.items()):
-            if report.crc != crc:
-                continue
-            del self._under_way[sent]
-            keys = list(report.keys.values())
+        for keys in self._window.unreadable(crc):
             _log.error("uplink.payload_unreadable", extra={"fields": {"records": len(keys), "reason": reason}})
             if len(keys) == 1:
                 self._queue.give_up(keys[0], f"unreadable: {reason}")
@@ -196,7 +174,7 @@ class Delivery:
         if self.phase != "held":
             _log.warning("uplink.held", extra={"fields": {"reason": reason}})
         self.phase = "held"
-        self._under_way.clear()
+        self._window.clear()
         self._ask_at_ms = now_ms + self._jittered(HOLD_ASK_MS)
 
     def _jittered(self, span_ms: int) -> int:
@@ -241,12 +219,10 @@ class Delivery:
         return outgoing
 
     def _expire(self, now_ms: int) -> None:
-        late = [sent for sent, report in self._under_way.items() if now_ms >= report.deadline_ms]
+        late = self._window.expire(now_ms)
         if not late:
             return
-        for sent in late:
-            del self._under_way[sent]
-        _log.info("uplink.ack_late", extra={"fields": {"reports": len(late)}})
+        _log.info("uplink.ack_late", extra={"fields": {"reports": late}})
         self._prompt_timeout_ms = min(2 * self._prompt_timeout_ms, MAX_PROMPT_TIMEOUT_MS)
         if self.phase == "open":
             self._greet(now_ms)
@@ -276,8 +252,7 @@ class Delivery:
 
     @property
     def _window_full(self) -> bool:
-        waiting = sum(report.prompt or not report.published for report in self._under_way.values())
-        return waiting >= (self._pace.window if self._prompt_timeout_ms == PROMPT_TIMEOUT_MS else 1)
+        return self._window.filled >= (self._pace.window if self._prompt_timeout_ms == PROMPT_TIMEOUT_MS else 1)
 
     def _records(self, now_ms: int) -> Outgoing | None:
         if self._window_full:
@@ -337,8 +312,7 @@ class Delivery:
         return outgoing
 
     def _unsent(self, limit: int) -> list[int]:
-        busy = {key for report in self._under_way.values() for key in report.keys.values()}
-        return self._queue.newest(limit, busy.union(self._alone, self._unknown))
+        return self._queue.newest(limit, self._window.keys.union(self._alone, self._unknown))
 
     def _build(self, keys: Sequence[int], now_ms: int) -> tuple[Outgoing | None, bool]:
         """A report of the newest of ``keys`` (newest first) that may travel together; were any left out?"""
@@ -378,8 +352,7 @@ class Delivery:
         return rows, records
 
     def _report(self, rows: Sequence[Row], records: Sequence[Record], now_ms: int) -> Report:
-        elsewhere = len(self._unknown) + sum(len(report.keys) for report in self._under_way.values())
-        waiting = self._queue.depth - len(rows) - elsewhere
+        waiting = self._queue.depth - len(rows) - len(self._unknown) - len(self._window.keys)
         return Report(
             epoch=rows[0].epoch,
             sent=max(now_ms, self._last_sent + 1),
@@ -393,10 +366,11 @@ class Delivery:
     def _depart(self, report: Report, rows: Sequence[Row], payload: bytes, now_ms: int) -> None:
         sent = self._stamp(now_ms)
         patience_ms = self._prompt_timeout_ms if report.prompt else self.ack_within_s * 1000 + COALESCED_GRACE_MS
-        self._under_way[sent] = _UnderWay(
+        under_way = UnderWay(
             epoch=report.epoch,
             keys={row.seq: row.key for row in rows},
             crc=f"{zlib.crc32(payload):08x}",
             prompt=report.prompt,
             deadline_ms=now_ms + patience_ms,
         )
+        self._window.add(sent, under_way)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kerege_wire import Body, Record, WireError, kind_of, series_of
-from kerege_wire.fields import checks_of, write_fields
+from kerege_wire.fields import write_values
 from kerege_wire.reports import read_body
 
 SEQ_BITS: Final = 32
@@ -109,8 +109,7 @@ def row_from(columns: tuple[Any, ...]) -> Row | None:
 
 def text_of(body: Body) -> str:
     """A body as the spool keeps it."""
-    members = write_fields(body)
-    values = [kind_of(body), *(members.get(name) for name in checks_of(type(body)))]
+    values = [kind_of(body), *write_values(body)]
     while values[-1] is None:
         values.pop()
     return _dump(values)

@@ -28,7 +28,7 @@ GOODBYE_S: Final = 5.0
 """How long a clean stop waits for the broker to take the goodbye: a PC that shuts down does not wait much longer."""
 
 MAX_RESTARTS: Final = 10
-"""Times that a dead uplink thread is started anew in a row before the watchdog is no longer fed, and systemd starts the whole agent anew."""
+"""Times in a row that a dead uplink thread is started anew; then the watchdog is not fed any more, and systemd starts the agent anew."""
 
 STATE_COMMAND: Final = ("systemctl", "is-system-running")
 STATE_TIMEOUT_S: Final = 2.0
@@ -41,7 +41,7 @@ class Agent:
     """One running agent. `run` returns after `ask_to_stop`, which signal handlers and tests call."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises AlreadyRunningError, and OSError where the journal file cannot be opened. The disk may refuse: the spool then works in memory."""
+        """Raises AlreadyRunningError, and OSError where the journal file cannot be opened. A disk that refuses is no error: see `shelf`."""
         self._settings = settings
         try:
             settings.state_directory.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,10 @@ class Agent:
 
 
 def run(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT. The exit status: 0 after a clean stop, 2 where another agent is at work or the journal cannot be opened."""
+    """Run until SIGTERM or SIGINT.
+
+    The exit status: 0 after a clean stop, 2 where another agent is at work or the journal cannot be opened.
+    """
     try:
         agent = Agent(settings)
     except (AlreadyRunningError, OSError) as error:
@@ -191,7 +194,9 @@ def reason_to_stop() -> str:
     if "NOTIFY_SOCKET" not in os.environ:
         return "stop"
     try:
-        asked = subprocess.run(STATE_COMMAND, capture_output=True, text=True, timeout=STATE_TIMEOUT_S, check=False)
+        asked = subprocess.run(  # noqa: S603 - a constant
+            STATE_COMMAND, capture_output=True, text=True, timeout=STATE_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.SubprocessError):
         return "stop"
     return "shutdown" if asked.stdout.strip() == "stopping" else "stop"

@@ -1,7 +1,8 @@
 """The spool's rows wherever they are: in the file, or in memory while they wait for it.
 
-They wait because a router spares its flash (``flush_ms``), or because the disk is full, read-only or broken; then the file is tried again every few
-seconds and takes everything as soon as it can. A file whose content is broken is set aside and salvaged. Not thread-safe: `Spool` holds its lock.
+They wait because a router spares its flash (``flush_ms``), or because the disk is full, read-only or broken; then the file is tried again
+every few seconds and takes everything as soon as it can. A file whose content is broken is set aside and salvaged.
+Not thread-safe: `Spool` holds its lock.
 """
 
 import logging
@@ -21,7 +22,8 @@ LAST_RETRY_MS: Final = 60_000
 """A disk that refused is tried again after the first of these; doubled up to the second."""
 
 DYING_MS: Final = 3_600_000
-"""A disk that has refused for so long is taken for dying: what can be read from it is sent while it can be, with times that are kept in memory only."""
+"""A disk that has refused for so long is taken for dying: what can be read from it is sent while it can be, with times that are kept in
+memory only."""
 
 _PROBE_BYTES: Final = 4096
 _PRIMARY_CODE: Final = 0xFF
@@ -34,7 +36,8 @@ class Shelf:
     """Rows by key: those in memory stand before those in the file.
 
     kinds: how many there are of each kind; unfixed: how many have no time yet.
-    held: rows that are not in the file, or stand there without their time (``shadows``); gone: key → kind of rows still to be deleted there.
+    held: rows that are not in the file, or stand there without their time (``shadows``).
+    gone: key → kind of rows that are still to be deleted in the file.
     trouble: what the disk said when it refused; None while all is well.
     """
 

@@ -1,8 +1,9 @@
 """The agent's durable queue: a record is on the medium before `put` returns, and leaves when the collector's ack names it.
 
-Identity: epoch (random, drawn at every start) and a sequence number from 1. A record's UTC time is fixed once: in `put` where the collector's clock is
-known in this boot, else by `fix_times` before the first send, and it is durable before it is sent. Series (kind, target) have at most one record a
-second (`seconds`). Bounded by size: beyond it the cheapest detail goes first (`thinning`). Trouble with the disk never reaches the caller (`shelf`).
+Identity: epoch (random, drawn at every start) and a sequence number from 1. A record's UTC time is fixed once: in `put` where the
+collector's clock is known in this boot, else by `fix_times` before the first send, and it is durable before it is sent. Series (kind,
+target) have at most one record a second (`seconds`). Bounded by size: beyond it the cheapest detail goes first (`thinning`). Trouble with
+the disk never reaches the caller (`shelf`).
 """
 
 import json
@@ -10,11 +11,11 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from kerege_agent import thinning
+from kerege_agent import remembered, thinning
 from kerege_agent.clock import ClockModel, Reading, Sample, counts_since_boot
 from kerege_agent.placing import place_spans
 from kerege_agent.previous import DAMAGE_NOTE, PreviousRun, damage_note, look_back
@@ -31,10 +32,6 @@ FIX_ROWS: Final = 500
 MAX_PASSES: Final = 5
 """Thinning passes at one `put`, so that none takes long."""
 
-CLOCK_CHANGE_MS: Final = 500
-"""What was learned of the time is written down again when it has changed by this much."""
-
-_CLOCK_NOTE: Final = "clock"
 _ACCOUNT: Final = "account:"
 _log = logging.getLogger(__name__)
 
@@ -285,25 +282,14 @@ class Spool:
 
     def _note_clock(self) -> None:
         """Keep what was learned for a run that follows in the same boot."""
-        best, noted = self._clock.best, self._noted
-        if best is None:
-            return
-        if (
-            noted is not None
-            and (noted.boot_id, noted.quality) == (best.boot_id, best.quality)
-            and abs(noted.offset_ms - best.offset_ms) < CLOCK_CHANGE_MS
-        ):
-            return
-        self._noted = best
-        self._shelf.notes[_CLOCK_NOTE] = json.dumps(asdict(best))
+        best = self._clock.best
+        if best is not None and remembered.is_news(best, self._noted):
+            self._noted = best
+            self._shelf.notes[remembered.CLOCK_NOTE] = remembered.written(best)
 
     def _recall_clock(self, note: str | None) -> None:
-        try:
-            sample = Sample(**json.loads(note or "null"))
-        except (ValueError, TypeError):
-            return
-        self._former = sample
-        if sample.boot_id == self._reading.boot_id and self._clock.best is None:
+        self._former = sample = remembered.read(note)
+        if sample is not None and sample.boot_id == self._reading.boot_id and self._clock.best is None:
             self._clock.restore(sample)
             self._noted = sample
 
@@ -337,7 +323,7 @@ class Spool:
         file.forget_spans(before=max(found, default=0))
         known = [file.census().latest_s, *(span.last_s for span in found.values()), *(span.after_s for span in found.values())]
         self._seconds.floor_s = max((time_s for time_s in known if time_s is not None), default=None)
-        self._recall_clock(file.note(_CLOCK_NOTE))
+        self._recall_clock(file.note(remembered.CLOCK_NOTE))
         self.previous = look_back(file, found, boot_id=self._reading.boot_id, spool=spool, salvaged=salvaged)
         self._move_behind(max(found, default=0))
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections import Counter
@@ -50,7 +51,7 @@ def _rows(directory: Path, scratch: Path) -> Iterator[Row]:
         file = SpoolFile(scratch / FILE_NAME)
     except FileNotFoundError as error:
         raise SpoolCopyError(f"{path}: there is no spool here (no agent has run on this state_directory yet)") from error
-    except (OSError, ValueError) as error:
+    except (OSError, sqlite3.Error) as error:
         raise SpoolCopyError(f"{path}: cannot be read: {error}") from error
     with closing(file):
         yield from file.rows()
@@ -84,7 +85,8 @@ def _listing(rows: Iterator[Row], *, as_json: bool) -> Iterator[str]:
         if as_json:
             yield json.dumps(item)
         else:
-            yield f"{item['epoch']} {item['seq']:>8}  {_when(row.time_s):<20}  {item['clock']:<9}  {item['kind']:<8} {json.dumps(item['fields'])}"
+            identity = f"{row.epoch} {row.seq:>8}  {_when(row.time_s):<20}"
+            yield f"{identity}  {item['clock'] or '-':<9}  {row.kind:<8} {json.dumps(item['fields'], ensure_ascii=False)}"
 
 
 def _item(row: Row) -> dict[str, Any]:
@@ -117,7 +119,7 @@ def _summary(rows: Iterator[Row], directory: Path, *, as_json: bool) -> Iterator
         else:
             times = [min(times[0], row.time_s), max(times[1], row.time_s)] if times else [row.time_s, row.time_s]
     size = sum(found.stat().st_size for found in directory.glob(f"{FILE_NAME}*") if "damaged" not in found.name)
-    oldest, newest = times or [None, None]
+    oldest, newest = (times[0], times[1]) if times else (None, None)
     if as_json:
         summary = {"records": kinds.total(), "bytes": size, "oldest": oldest, "newest": newest, "without_time": without_time}
         yield json.dumps(summary | {"kinds": dict(kinds), "epochs": dict(epochs)})

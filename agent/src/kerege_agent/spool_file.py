@@ -25,16 +25,21 @@ FORMAT: Final = 1
 _SPANS: Final = "span,epoch,boot_id,begin_ms,after_s,offset_ms,clock,within_s,last_seq,last_s,why"
 _RECORDS: Final = "key,epoch,kind,mono_ms,wall_ms,time_s,clock,within_s,body,crc"
 TABLES: Final = ("kept", *ORDER)
-"""One table for each kind that may be thinned and one for all others, so that the oldest of a kind fill whole pages and free them when they go."""
+"""One table for each kind that may be thinned, one for all others: the oldest of a kind then fill whole pages, and free them as they go."""
 
+_SPAN_TABLE: Final = """
+CREATE TABLE spans(
+  span INTEGER PRIMARY KEY, epoch TEXT NOT NULL, boot_id TEXT NOT NULL, begin_ms INTEGER NOT NULL, after_s INTEGER, offset_ms INTEGER,
+  clock TEXT NOT NULL, within_s INTEGER, last_seq INTEGER NOT NULL, last_s INTEGER, why TEXT
+)"""
+_RECORD_TABLE: Final = """
+CREATE TABLE {table}(
+  key INTEGER PRIMARY KEY, epoch TEXT NOT NULL, kind TEXT NOT NULL, mono_ms INTEGER NOT NULL, wall_ms INTEGER NOT NULL, time_s INTEGER,
+  clock TEXT NOT NULL, within_s INTEGER, body TEXT NOT NULL, crc INTEGER NOT NULL
+)"""
 _SCHEMA: Final = (
-    "CREATE TABLE spans(span INTEGER PRIMARY KEY, epoch TEXT NOT NULL, boot_id TEXT NOT NULL, begin_ms INTEGER NOT NULL, after_s INTEGER,"
-    " offset_ms INTEGER, clock TEXT NOT NULL, within_s INTEGER, last_seq INTEGER NOT NULL, last_s INTEGER, why TEXT)",
-    *(
-        f"CREATE TABLE {table}(key INTEGER PRIMARY KEY, epoch TEXT NOT NULL, kind TEXT NOT NULL, mono_ms INTEGER NOT NULL,"
-        " wall_ms INTEGER NOT NULL, time_s INTEGER, clock TEXT NOT NULL, within_s INTEGER, body TEXT NOT NULL, crc INTEGER NOT NULL)"
-        for table in TABLES
-    ),
+    _SPAN_TABLE,
+    *(_RECORD_TABLE.format(table=table) for table in TABLES),
     "CREATE VIEW records AS " + " UNION ALL ".join(f"SELECT {_RECORDS} FROM {table}" for table in TABLES),
     "CREATE TABLE notes(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )

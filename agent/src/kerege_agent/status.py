@@ -16,10 +16,12 @@ from kerege_agent.lock import is_held
 from kerege_agent.settings import Settings
 
 EVERY_S: Final = 10.0
-"""How often the file is written where it costs nothing."""
+CHANGED_S: Final = 1.0
+"""How often the file is written where it costs nothing, and how soon after something that matters has changed."""
 
 EVERY_ON_FLASH_S: Final = 300.0
-"""How often it is written in the state directory: 288 small writes a day."""
+CHANGED_ON_FLASH_S: Final = 30.0
+"""The same in the state directory: some 300 small writes a day."""
 
 _SYSTEM_RUNTIME: Final = Path("/run")
 
@@ -30,19 +32,23 @@ class StatusFile:
     def __init__(self, state_directory: Path) -> None:
         self._places = list(_places(state_directory))
         self._state_directory = state_directory
-        self._due_s = 0.0
+        self._due_s = self._changed_due_s = 0.0
+        self._matters: tuple[Any, ...] = ()
 
-    def write(self, status: dict[str, Any], *, now_s: float, force: bool = False) -> None:
+    def write(self, status: dict[str, Any], *, now_s: float) -> None:
         """Write if it is time. ``now_s``: monotonic. A place that refuses is left for the next one."""
-        if now_s < self._due_s and not force:
+        matters = (status.get("session", {}).get("connected"), status.get("internet"), status.get("spool", {}).get("state"))
+        if now_s < (self._due_s if matters == self._matters else self._changed_due_s):
             return
+        self._matters = matters
         for place in list(self._places):
+            on_flash = place.parent == self._state_directory
+            self._due_s = now_s + (EVERY_ON_FLASH_S if on_flash else EVERY_S)
+            self._changed_due_s = now_s + (CHANGED_ON_FLASH_S if on_flash else CHANGED_S)
             if _replace(place, status):
-                self._due_s = now_s + (EVERY_ON_FLASH_S if place.parent == self._state_directory else EVERY_S)
                 return
             self._places.remove(place)
-        self._places = list(_places(self._state_directory))
-        self._due_s = now_s + EVERY_ON_FLASH_S
+        self._places = list(_places(self._state_directory))  # none took it: all are tried again next time
 
     def remove(self) -> None:
         for place in _places(self._state_directory):

@@ -6,7 +6,6 @@ goes out again. Any exception ends the connection, never the thread.
 
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -48,7 +47,7 @@ at least so long. Some that know only 3.1.1 do not refuse; they wait for more by
 
 TRY_NEWER_AFTER_S: Final = 86_400.0
 TRY_NEWER_AFTER_SILENCE_S: Final = 3_600.0
-"""After a fallback to 3.1.1: MQTT 5 is tried again at the first connection after a day; where it was silence and no refusal, after an hour."""
+"""After a fallback to 3.1.1: MQTT 5 is tried again at the first connection after a day; after silence instead of a refusal, an hour."""
 
 _UNSUPPORTED_VERSION: Final = "Unsupported protocol version"
 _FORBIDDEN_NAMES: Final = frozenset(
@@ -270,7 +269,10 @@ class _Link:
         self._client.will_set(topic(center, "presence"), presence("lost"), qos=1, retain=True)
 
     def connect(self) -> float:
-        """Open the socket and send CONNECT. Returns how many seconds that took. Raises OSError (ssl.SSLError and socket.gaierror among them), ValueError."""
+        """Open the socket and send CONNECT. Returns how many seconds that took.
+
+        Raises OSError (ssl.SSLError and socket.gaierror among them) and ValueError.
+        """
         if self._mqtt.tls:
             self._tls = tls_context(self._mqtt, check_times=self._check_times)
             self._client.tls_set_context(self._tls)
@@ -333,7 +335,7 @@ class _Link:
             raise ConnectionEndedError(f"the broker confirmed nothing for {PUBACK_TIMEOUT_S:g} s")
 
     def check_certificate(self, utc_s: int | None) -> None:
-        """Where the certificate's dates could not be checked against the host's own clock, check them against the true time, now that it is known."""
+        """Where the certificate's dates could not be checked by the host's own clock, check them by the true time, now that it is known."""
         if self._check_times or utc_s is None or self._tls is None or self._tls.latest is None:
             return
         if not is_valid_at(self._tls.latest.getpeercert() or {}, utc_s):
@@ -365,7 +367,7 @@ class _Link:
         if code.is_failure:
             self.refusal = str(code)
         elif getattr(properties, "TopicAliasMaximum", 0) > 0:
-            self._alias = Properties(PacketTypes.PUBLISH)
+            self._alias = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             self._alias.TopicAlias = 1
 
     def _on_disconnect(

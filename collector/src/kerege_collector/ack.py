@@ -146,8 +146,17 @@ class Acks:
         refused = sorted(waiting.refused.items())
         for start in range(0, max(len(stored), len(refused), 1), MAX_RANGES):
             part = slice(start, start + MAX_RANGES)
-            times = {} if waiting.sent is None else {"sent": waiting.sent, "received": waiting.received_ms, "replied": self._now_ms()}
-            yield Ack(waiting.epoch, **times, clock=self._clock(), stored=tuple(stored[part]), refused=tuple(refused[part]))
+            yield Ack(
+                waiting.epoch,
+                *self._times(waiting.sent, waiting.received_ms),
+                clock=self._clock(),
+                stored=tuple(stored[part]),
+                refused=tuple(refused[part]),
+            )
+
+    def _times(self, sent: int | None, received_ms: int) -> tuple[int | None, int | None, int | None]:
+        """``sent``, ``received``, ``replied``; all absent where the agent did not say when it sent."""
+        return (None, None, None) if sent is None else (sent, received_ms, self._now_ms())
 
     def _say_unreadable(self, admitted: Admitted, now_s: float) -> None:
         assert admitted.center is not None
@@ -161,10 +170,8 @@ class Acks:
         if not self._held.allows(admitted.center, now_s):
             return
         report = admitted.report
-        times: dict[str, int] = {}
-        if report is not None and report.sent is not None:
-            times = {"sent": report.sent, "received": admitted.received_ms, "replied": self._now_ms()}
-        ack = Ack(report.epoch if report else None, **times, clock=self._clock(), hold=admitted.reason)
+        times = self._times(report.sent if report else None, admitted.received_ms)
+        ack = Ack(report.epoch if report else None, *times, clock=self._clock(), hold=admitted.reason)
         self._publish(topic(admitted.center, "ack"), encode_ack(ack))
 
 

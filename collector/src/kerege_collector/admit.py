@@ -12,6 +12,7 @@ from kerege_collector.books import Book, Books
 from kerege_collector.ledger import Quarantined
 from kerege_collector.stores import Row
 from kerege_wire import Boot, Drop, Record, Refused, Report, WireError, decode_report, encode_report, kind_of
+from kerege_wire.errors import BAD_FIELD
 from kerege_wire.ranges import ranges_from_text
 from kerege_wire.topics import center_of
 
@@ -102,10 +103,10 @@ class Admission:
         return Admitted(HELD, center, received_ms, report, reason=UNKNOWN_CENTER)
 
     def _wrong_center(self, center: str, report: Report, payload: bytes, received_ms: int) -> Admitted:
-        numbers = [item.seq for item in (*report.records, *report.refused)]
+        numbers = sorted([record.seq for record in report.records] + [item.seq for item in report.refused])
         detail = f"the report says center {report.center}, its topic {center}"
         kept = Quarantined(center, report.epoch, 0, None, received_ms // 1000, WRONG_CENTER, detail, payload)
-        refused = [(seq, WRONG_CENTER) for seq in sorted(numbers)]
+        refused = [(seq, WRONG_CENTER) for seq in numbers]
         return Admitted(WRONG_CENTER, center, received_ms, report, reason=WRONG_CENTER, refused=refused, quarantined=[kept])
 
     def _take(self, admitted: Admitted, center: str, report: Report, received_s: int) -> None:
@@ -113,62 +114,54 @@ class Admission:
         suspicious = self._two_agents(center)
         for record in report.records:
             if book.holds(record.seq):
-                if suspicious:
-                    self._refuse(admitted, record, TWO_AGENTS, "two agents say that they are this center; its number is taken")
-                else:
+                if not suspicious:
                     admitted.repeats.append(record.seq)
-            elif problem := self._problem(book, record, received_s):
-                self._refuse(admitted, record, *problem)
+                    continue
+                problem: tuple[str, str] | None = (TWO_AGENTS, "two agents say that they are this center, and the number is taken")
             else:
-                self._accept(admitted, center, report, record, received_s)
+                problem = _problem(book, record, received_s)
+            if problem is None:
+                self._accept(admitted, book, report, record)
+            else:
+                kept = Quarantined(center, report.epoch, record.seq, record.time, received_s, *problem, alone(report, record))
+                _refuse(admitted, book, kept)
         for item in report.refused:
-            self._refuse_unread(admitted, item)
+            if book.holds(item.seq):
+                admitted.repeats.append(item.seq)  # stored in another form before; it cannot be both
+            else:
+                payload = alone_as_it_came(report, item)
+                kept = Quarantined(center, report.epoch, item.seq, item.time, received_s, item.reason, item.detail, payload)
+                _refuse(admitted, book, kept)
 
-    def _problem(self, book: Book, record: Record, received_s: int) -> tuple[str, str] | None:
-        if record.time > received_s + MAX_AHEAD_S:
-            return TIME_FUTURE, f"{record.time - received_s} s ahead of the collector's clock"
-        if record.time < FIRST_TIME:
-            return TIME_BEFORE_2020, f"time {record.time}"
-        if not book.has_room_for(record.seq):
-            return TOO_MANY_GAPS, "a thousand separate ranges of this epoch are stored, and this would be one more"
-        if type(record.body) is Drop and not _runs_forward(record.body):
-            return "bad-field", f"dropped_seqs: a range of {record.body.dropped_seqs} runs backwards"
-        return None
-
-    def _accept(self, admitted: Admitted, center: str, report: Report, record: Record, received_s: int) -> None:
-        body = record.body
-        row = Row(center, report.epoch, record.seq, record.time, kind_of(body), report.clock, report.within_s, body, received_s)
-        admitted.rows.append(row)
-        if admitted.book is not None:
-            admitted.book.pending.add(record.seq)
+    def _accept(self, admitted: Admitted, book: Book, report: Report, record: Record) -> None:
+        body, received_s = record.body, admitted.received_ms // 1000
+        kind = kind_of(body)
+        admitted.rows.append(Row(book.center, report.epoch, record.seq, record.time, kind, report.clock, report.within_s, body, received_s))
+        book.pending.add(record.seq)
         if type(body) is Drop:
-            self._books.of(center, body.dropped_epoch, received_s).excuse(ranges_from_text(body.dropped_seqs))
+            self._books.of(book.center, body.dropped_epoch, received_s).excuse(ranges_from_text(body.dropped_seqs))
         elif type(body) is Boot and body.previous_epoch is not None and body.previous_seq:
-            self._books.of(center, body.previous_epoch, received_s).expect(body.previous_seq)
+            self._books.of(book.center, body.previous_epoch, received_s).expect(body.previous_seq)
 
-    def _refuse(self, admitted: Admitted, record: Record, reason: str, detail: str) -> None:
-        report = admitted.report
-        assert report is not None
-        self._keep(admitted, record.seq, record.time, reason, detail, alone(report, record))
 
-    def _refuse_unread(self, admitted: Admitted, item: Refused) -> None:
-        report = admitted.report
-        assert report is not None
-        if admitted.book is not None and admitted.book.holds(item.seq):
-            admitted.repeats.append(item.seq)  # stored in another form before; it cannot be both
-            return
-        self._keep(admitted, item.seq, item.time, item.reason, item.detail, alone_as_it_came(report, item))
+def _problem(book: Book, record: Record, received_s: int) -> tuple[str, str] | None:
+    """(reason, detail) for which this record cannot be accepted."""
+    if record.time > received_s + MAX_AHEAD_S:
+        return TIME_FUTURE, f"{record.time - received_s} s ahead of the collector's clock"
+    if record.time < FIRST_TIME:
+        return TIME_BEFORE_2020, f"time {record.time}"
+    if not book.has_room_for(record.seq):
+        return TOO_MANY_GAPS, "a thousand separate ranges of this epoch are stored, and this would be one more"
+    if type(record.body) is Drop and not _runs_forward(record.body):
+        return BAD_FIELD, f"dropped_seqs: a range of {record.body.dropped_seqs} runs backwards"
+    return None
 
-    def _keep(self, admitted: Admitted, seq: int, time: int, reason: str, detail: str, payload: bytes) -> None:
-        report, book = admitted.report, admitted.book
-        assert report is not None
-        assert book is not None
-        admitted.quarantined.append(
-            Quarantined(book.center, report.epoch, seq, time, admitted.received_ms // 1000, reason, detail, payload)
-        )
-        admitted.refused.append((seq, reason))
-        if reason != TWO_AGENTS:
-            book.excuse([(seq, seq)])
+
+def _refuse(admitted: Admitted, book: Book, kept: Quarantined) -> None:
+    admitted.quarantined.append(kept)
+    admitted.refused.append((kept.seq, kept.reason))
+    if kept.reason != TWO_AGENTS:  # there the number itself is stored
+        book.excuse([(kept.seq, kept.seq)])
 
 
 def unreadable(center: str, payload: bytes, received_ms: int, reason: str, detail: str) -> Admitted:

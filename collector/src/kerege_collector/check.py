@@ -18,7 +18,7 @@ from kerege_collector import centers
 from kerege_collector.listening import CannotListenError, listen, url_of
 from kerege_collector.settings import Influx, Settings
 from kerege_collector.status import NotRunningError, ask
-from kerege_collector.timekeeping import CURE, Timekeeper
+from kerege_collector.timekeeping import CURE, look
 
 LEDGER_ROOM_BYTES: Final = 200_000_000
 """Free room that the ledger and its quarantine should have."""
@@ -157,5 +157,5 @@ def _http(settings: Settings) -> Line:
 
 
 def _clock(settings: Settings) -> Line:
-    state = Timekeeper(settings.clock.trust).state()
+    state = look(settings.clock.trust)
     return Line("clock", ok=bool(state.synchronised), why=state.detail, cure=None if state.synchronised else CURE)

@@ -28,7 +28,8 @@ def claim(directory: Path) -> IO[str]:
             file.seek(0)
             pid = file.read().strip() or "unknown"
             file.close()
-            raise ClaimedError(f"{directory}: another collector (process {pid}) runs here; stop it, or name another state_directory") from None
+            cure = "stop it, or name another state_directory"
+            raise ClaimedError(f"{directory}: another collector (process {pid}) runs here; {cure}") from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()

@@ -1,7 +1,7 @@
 """The collector's end of MQTT: messages in, acknowledgements and its own state out.
 
-One thread owns the connection (decision 3): every exception surfaces here, the backoff has full jitter, and what came over an old connection is
-never acknowledged on a new one.
+One thread owns the connection (decision 3): every exception surfaces here, the backoff has full jitter, and what came over an old
+connection is never acknowledged on a new one.
 
     network thread: `session` → `_arrive` → the bounded queue → `take` → the worker
     worker: `done`, `publish`, `announce` → the outbox → network thread → `session`
@@ -20,8 +20,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from kerege_collector.session import OTHER_VERSION, Broker, Session, tls_context
 from kerege_collector.publishes import Publish
+from kerege_collector.session import OTHER_VERSION, Broker, Session, tls_context
 from kerege_collector.stages import Stages
 from kerege_wire import CollectorState, encode_state
 from kerege_wire.topics import COLLECTOR_STATE

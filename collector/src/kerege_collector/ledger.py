@@ -10,7 +10,7 @@ import json
 import logging
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,9 +216,8 @@ class Ledger:
             return
         version = int(_meta(connection, "schema") or 0)
         if version > SCHEMA_VERSION:
-            raise LedgerError(
-                f"{self._path}: made by a newer version of the collector (schema {version}, this one knows {SCHEMA_VERSION}): upgrade it, or name another state_directory"
-            )
+            made = f"made by a newer version of the collector (schema {version}, this one knows {SCHEMA_VERSION})"
+            raise LedgerError(f"{self._path}: {made}: upgrade this one, or name another state_directory")
 
     def _count(self, connection: sa.Connection) -> int:
         return connection.execute(sa.select(sa.func.count()).select_from(quarantine)).scalar_one()

@@ -8,6 +8,7 @@ Values of keys that are not known are never repeated: somebody may have written 
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
@@ -75,28 +76,34 @@ def read_model(declared: type[Model], tables: Mapping[str, Any], path: Path) -> 
         raise SettingsError([f"{path}: {line}" for line in lines(declared, error)]) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a mistake is: the keys on the way as the file has them, and what the section may be that the last of them stands in."""
+
+    steps: list[int | str]
+    section: list[type[BaseModel]]
+
+
 def lines(declared: type[BaseModel], error: ValidationError) -> Iterator[str]:
     """One line for each mistake that pydantic found."""
     for detail in error.errors(include_url=False):
-        steps = _steps(declared, detail["loc"])
-        yield f"{_key_path(steps)}: {_what(declared, steps, detail)}"
+        place = _place(declared, detail["loc"])
+        yield f"{_key_path(place.steps)}: {_what(declared, place, detail)}"
 
 
-def _steps(declared: type[BaseModel], location: Sequence[int | str]) -> list[int | str]:
-    """The location as the file has it: without the names of the members of a union, which pydantic puts in between."""
-    found: list[int | str] = []
+def _place(declared: type[BaseModel], location: Sequence[int | str]) -> _Place:
+    """pydantic's location, without the names of the members of a union, which it puts in between."""
+    steps: list[int | str] = []
+    section: list[type[BaseModel]] = []
     models: list[type[BaseModel]] = [declared]
-    tags: set[str] = set()
-    for index, step in enumerate(location):
-        if isinstance(step, str) and step in tags and index:
-            models = [model for model in models if step in _tags_of(model)] or models
-            tags = set()
+    for step in location:
+        if len(models) > 1 and any(step in _tags_of(model) for model in models):
+            models = [model for model in models if step in _tags_of(model)]
             continue
-        found.append(step)
+        steps.append(step)
         if isinstance(step, str):
-            models = [nested for model in models for nested in _nested(model, step)]
-            tags = {tag for model in models for tag in _tags_of(model)} if len(models) > 1 else set()
-    return found
+            section, models = models, [nested for model in models for nested in _nested(model, step)]
+    return _Place(steps, section)
 
 
 def _nested(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
@@ -116,14 +123,6 @@ def _tags_of(model: type[BaseModel]) -> tuple[str, ...]:
     return get_args(kind.annotation) if kind is not None else ()
 
 
-def _sections(declared: type[BaseModel], steps: Sequence[int | str]) -> list[type[BaseModel]]:
-    models = [declared]
-    for step in steps:
-        if isinstance(step, str):
-            models = [nested for model in models for nested in _nested(model, step)]
-    return models
-
-
 def _key_path(steps: Sequence[int | str]) -> str:
     """``mqtt.host``, ``center[2].link``: entries of a list are counted from 1, as people do."""
     text = ""
@@ -132,12 +131,12 @@ def _key_path(steps: Sequence[int | str]) -> str:
     return text or "the file"
 
 
-def _what(declared: type[BaseModel], steps: Sequence[int | str], detail: ErrorDetails) -> str:
+def _what(declared: type[BaseModel], place: _Place, detail: ErrorDetails) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return "not a known key" + _near_key(declared, steps)
+        return "not a known key" + _near_key(declared, place)
     if kind == "missing":
-        return "is missing" + _wanted(declared, steps)
+        return "is missing" + _wanted(place)
     if kind in {"union_tag_not_found", "union_tag_invalid"}:
         return _bad_tag(kind, context)
     if kind == "value_error":
@@ -168,23 +167,24 @@ def _bad_tag(kind: str, context: Mapping[str, Any]) -> str:
     return f"kind: wanted one of {choices}, got {_shown(context['tag'])}" + _near(context["tag"], choices.split('"')[1::2])
 
 
-def _wanted(declared: type[BaseModel], steps: Sequence[int | str]) -> str:
+def _wanted(place: _Place) -> str:
     """What a missing value would be, in the words of its description."""
-    for model in _sections(declared, steps[:-1]):
-        field = model.model_fields.get(str(steps[-1]))
+    for model in place.section:
+        field = model.model_fields.get(str(place.steps[-1]))
         if field is not None and field.description:
             return f"; wanted {field.description}"
     return ""
 
 
-def _near_key(declared: type[BaseModel], steps: Sequence[int | str]) -> str:
+def _near_key(declared: type[BaseModel], place: _Place) -> str:
     """The nearest right key of the section, or the section to which a right key belongs."""
-    wrong = str(steps[-1])
-    names = [name for model in _sections(declared, steps[:-1]) for name in model.model_fields]
+    wrong = str(place.steps[-1])
+    names = [name for model in place.section for name in model.model_fields]
     if near := _near(wrong, names):
         return near
+    here = ".".join(step for step in place.steps[:-1] if isinstance(step, str))
     for section, name in _all_keys(declared, ""):
-        if name == wrong:
+        if name == wrong and section != here:
             return (
                 f"; it belongs in the section [{section}]" if section else "; it belongs at the top of the file, before the first section"
             )

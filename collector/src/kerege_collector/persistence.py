@@ -60,9 +60,8 @@ class Persistence:
             except RetryLater as trouble:
                 self._say(place, trouble, started)
                 self._wait(attempt, trouble.retry_after_s)
-            except Exception as error:  # a mistake of ours: loud, but what is held must not be lost by it
-                trouble = RetryLater("internal", f"{type(error).__name__}: {error}")
-                self._say(place, trouble, started, error)
+            except Exception as error:  # noqa: BLE001 - a mistake of ours: loud, but what is held must not be lost by it
+                self._say(place, RetryLater("internal", f"{type(error).__name__}: {error}"), started, error)
                 self._wait(attempt, None)
             else:
                 if attempt:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from kerege_collector.ack import Acks
-from kerege_collector.admit import ACCEPTED, INTERNAL, STORE_REFUSED, Admission, Admitted, alone, unreadable
+from kerege_collector.admit import ACCEPTED, HELD, INTERNAL, STORE_REFUSED, Admission, Admitted, alone, unreadable
 from kerege_collector.alarm import Alarm
 from kerege_collector.books import Books
 from kerege_collector.gaps import GapCounts
@@ -334,3 +334,16 @@ class Pipeline:
         for outcome, count in Counter(item.outcome for item in reports).items():
             counts.payloads(outcome, count)
         counts.batch(seconds, rows - rejected)
+        self._say(reports)
+
+    def _say(self, reports: Sequence[Admitted]) -> None:
+        """What people should know, once per center and reason, and again every few minutes while it lasts."""
+        now = time.monotonic()
+        for item in reports:
+            if item.outcome == HELD and self._alarm.due(f"held {item.center}", now):
+                cure = "add it to centers.toml and reload, or set unknown_centers to admit"
+                log.warning("center.unknown", extra={"fields": {"center": item.center, "cure": cure}})
+            for kept in item.quarantined:
+                if self._alarm.due(f"{kept.reason} {kept.center}", now):
+                    fields = {"center": kept.center, "epoch": kept.epoch, "seq": kept.seq, "reason": kept.reason, "detail": kept.detail}
+                    log.warning("quarantine.added", extra={"fields": fields})

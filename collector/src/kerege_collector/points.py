@@ -164,7 +164,7 @@ def line(row: Row, tags: str) -> str:
     """One record as one line, with the tags of its center. Its time has a precision of seconds."""
     plan = _PLANS[type(row.body)]
     body = row.body
-    target = f",target={_tag(body.target)}" if plan.target_is_tag else ""  # type: ignore[union-attr]
+    target = f",target={_tag(body.target)}" if plan.target_is_tag else ""  # type: ignore[union-attr, arg-type]
     parts = [f'{row.kind}{tags}{target} epoch="{row.epoch}",seq={row.seq}i,clock="{row.clock}"']
     if row.within_s is not None:
         parts.append(f"within_s={row.within_s}i")

@@ -35,7 +35,7 @@ class Publish(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What was in the bytes: PUBLISH packets; other packets, whole; how many bytes are dealt with, and how many that follow are to be skipped."""
+    """What was in the bytes: PUBLISH packets; others, whole; how many bytes are dealt with; how many that follow are to be skipped."""
 
     publishes: list[Publish]
     others: bytes
@@ -73,25 +73,21 @@ def take(data: bytes, *, version5: bool) -> Taken:
 
 
 def _publish(data: bytes, start: int, body: int, end: int, *, version5: bool) -> Publish:
+    topic, packet_id = b"", 0
     try:
         position = body + 2 + (data[body] << 8 | data[body + 1])
         topic = data[body + 2 : position]
-        packet_id = 0
         if data[start] & QOS_BITS:
             packet_id = data[position] << 8 | data[position + 1]
             position += 2
         if version5:
-            properties = data[position]
-            position += 1
-            if properties:
-                position = _after_properties(data, position - 1)
+            position = position + 1 if data[position] == 0 else _after_properties(data, position)
     except IndexError:
         position = end + 1
     if position > end:
         raise MalformedError("a PUBLISH that is longer inside than outside")
-    if end - start > MAX_PACKET_BYTES:
-        return Publish(topic, None, packet_id, bool(data[start] & RETAIN_BIT))
-    return Publish(topic, data[position:end], packet_id, bool(data[start] & RETAIN_BIT))
+    payload = data[position:end] if end - start <= MAX_PACKET_BYTES else None
+    return Publish(topic, payload, packet_id, bool(data[start] & RETAIN_BIT))
 
 
 def _giant(data: bytes, start: int, body: int) -> Publish | None:

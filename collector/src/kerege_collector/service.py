@@ -220,6 +220,9 @@ def run(settings: Settings) -> int:
             return _serve(settings, stopping, wants_reload)
     except InterruptedError:
         return OK
+    except RetryLater as trouble:  # the disk went away between opening the ledger and reading it: systemd tries again
+        log.error("collector.cannot_start", extra={"fields": {"why": trouble}})  # noqa: TRY400
+        return BROKEN
     except (ClaimedError, LedgerError, SettingsError, OSError) as error:
         log.error("collector.cannot_start", extra={"fields": {"why": error}})  # noqa: TRY400 - the text says it all
         return UNUSABLE

@@ -98,7 +98,7 @@ class Session:
         broker = self._broker
         self._client.tls_set_context(cast("ssl.SSLContext", Wrapper(tls_context(broker), self._arrived, version5=self._version5)))
         if self._version5:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.ReceiveMaximum = broker.receive_maximum
             properties.MaximumPacketSize = MAX_PACKET_BYTES
             self._client.connect(broker.host, broker.port, broker.keepalive_s, clean_start=True, properties=properties)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from kerege_collector import centers
 from kerege_collector.certificates import certificate_mistakes, file_mistake
@@ -174,6 +174,11 @@ class Settings(_Section):
     centers_file: FilePath = Field(default=Path("centers.toml"), validate_default=True)
     unknown_centers: Literal["refuse", "admit"] = "refuse"
     ack_within_s: Annotated[int, Field(ge=1, le=3600)] = 300
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _usual_store(cls, members: Any) -> Any:
+        return members | {"kind": "sqlite"} if isinstance(members, dict) and members.keys() <= {"path", "retention_days"} else members
 
     @property
     def records_path(self) -> Path:

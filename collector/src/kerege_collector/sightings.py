@@ -184,6 +184,7 @@ class Sighting:
 
 
 _TEXTS: Final = frozenset({"said", "cause", "connection", "why", "agent", "epoch", "trouble"})
+_NEVER_NONE: Final = frozenset({"epoch_s", "birth"})
 
 
 def restored(snapshot: Any) -> Sighting | None:
@@ -197,9 +198,17 @@ def restored(snapshot: Any) -> Sighting | None:
             seen.losses = _losses(value)
         elif item.name == "superseded":
             seen.superseded = _births(value)
-        elif isinstance(value, str) if item.name in _TEXTS else type(value) in {int, float}:
+        elif item.name in snapshot and _fits(item.name, value):
             setattr(seen, item.name, value)
     return seen
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "said":
+        return isinstance(value, str) and value in {"up", "down", "unknown"}
+    if value is None:
+        return name not in _NEVER_NONE
+    return isinstance(value, str) if name in _TEXTS else type(value) in {int, float}
 
 
 def _losses(value: Any) -> dict[str, Loss]:

@@ -25,6 +25,8 @@ MICROSECONDS_PER_MS: Final = 1000
 NTP_PHASE_LIMIT_US: Final = 16_000_000
 """The kernel's largest estimate of its error (include/linux/timex.h): nobody has disciplined this clock for long."""
 
+Trust = Literal["kernel", "always"]
+
 CURE: Final = "run chrony or systemd-timesyncd; where something else keeps this clock right, set clock.trust to always"
 
 
@@ -85,6 +87,14 @@ def judge(state: int, status: int, max_error_us: int, estimated_error_us: int) -
     return ClockState(synchronised, detail, max_error_us / MICROSECONDS_PER_MS, estimated_error_us / MICROSECONDS_PER_MS)
 
 
+def look(trust: Trust, ask: Callable[[], ClockState] = ask_kernel) -> ClockState:
+    """What is to be held of the clock now, by the settings' word."""
+    state = ask()
+    if trust == "always" and not state.synchronised:
+        return ClockState(True, f"trusted by the settings ({state.detail})", state.max_error_ms, state.estimated_error_ms)
+    return state
+
+
 class Timekeeper:
     """Asks each minute, whoever wants to know. What cannot be told counts as not synchronised: nobody may rely on it.
 
@@ -93,7 +103,7 @@ class Timekeeper:
 
     def __init__(
         self,
-        trust: Literal["kernel", "always"],
+        trust: Trust,
         *,
         ask: Callable[[], ClockState] = ask_kernel,
         now_s: Callable[[], float] = time.monotonic,
@@ -111,19 +121,13 @@ class Timekeeper:
         with self._lock:
             now = self._now_s()
             if self._state is None or now >= self._due_s:
-                self._state, self._due_s = self._look(), now + CHECK_EVERY_S
+                self._state, self._due_s = look(self._trust, self._ask), now + CHECK_EVERY_S
                 self._say(self._state, now)
             return self._state
 
     def quality(self) -> str:
         """``synced`` or ``unsynced``, for the acks."""
         return "synced" if self.state().synchronised else "unsynced"
-
-    def _look(self) -> ClockState:
-        state = self._ask()
-        if self._trust == "always" and not state.synchronised:
-            return ClockState(True, f"trusted by the settings ({state.detail})", state.max_error_ms, state.estimated_error_ms)
-        return state
 
     def _say(self, state: ClockState, now_s: float) -> None:
         if state.synchronised:

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ class FaultyHttp:
         self._mode: Literal["pass", "answer", "hang", "forget"] = "pass"
         self._answer = Answer(200, b"", {})
         self._released = threading.Event()
-        self._server = ThreadingHTTPServer((HOST, self.port), _handler(self))
+        self._server = _QuietServer((HOST, self.port), _handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(SHUTDOWN_POLL_S,), name="faulty-http", daemon=True)
 
@@ -246,6 +247,13 @@ class FaultyHttp:
             return None
         finally:
             connection.close()
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is killed resets its connections: nothing to say about that."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 _OWN_HEADERS: Final = frozenset({"connection", "content-length", "transfer-encoding", "date", "server", "keep-alive"})

@@ -184,22 +184,30 @@ def flag(doc: str, *, default: bool | None = None) -> Any:
     return _declare(Flag(), doc, "", default)
 
 
-@cache
-def checks_of(declared: type) -> dict[str, Checker]:
-    """Field name → check, in declared order, for a dataclass whose fields were declared with the functions above."""
-    return {item.name: item.metadata["check"].checker() for item in declared_fields(declared)}
-
-
-@cache
 def declared_fields(declared: type) -> "tuple[Field[Any], ...]":
     """The fields that were declared with the functions above; others are not members of the JSON object as they stand."""
     return tuple(item for item in fields(declared) if "check" in item.metadata)
 
 
-@cache
-def required_of(declared: type) -> tuple[str, ...]:
-    """The names of the fields that must be present."""
+def _checks_of(declared: type) -> dict[str, Checker]:
+    return {item.name: item.metadata["check"].checker() for item in declared_fields(declared)}
+
+
+def _required_of(declared: type) -> tuple[str, ...]:
     return tuple(item.name for item in fields(declared) if item.default is MISSING)
+
+
+def _defaults_of(declared: type) -> tuple[tuple[str, object], ...]:
+    return tuple((item.name, item.default) for item in declared_fields(declared))
+
+
+checks_of: Final[Callable[[type], dict[str, Checker]]] = cache(_checks_of)
+"""Field name → check, in declared order, for a dataclass whose fields were declared with the functions above."""
+
+required_of: Final[Callable[[type], tuple[str, ...]]] = cache(_required_of)
+"""The names of the fields that must be present."""
+
+_with_defaults: Final[Callable[[type], tuple[tuple[str, object], ...]]] = cache(_defaults_of)
 
 
 def schema_of(item: "Field[Any]") -> dict[str, Any]:
@@ -247,16 +255,10 @@ def check_depth(values: Iterable[object], where: str) -> None:
     raise WireError(BAD_MESSAGE, f"{where}: nested deeper than {MAX_UNKNOWN_DEPTH}")
 
 
-@cache
-def _defaults_of(declared: type) -> tuple[tuple[str, object], ...]:
-    return tuple((item.name, item.default) for item in declared_fields(declared))
-
-
 def write_fields(message: Any) -> dict[str, Any]:
     """The members of a declared dataclass that differ from their defaults, in declared order, as JSON values."""
     members: dict[str, Any] = {}
-    declared: type = type(message)
-    for name, default in _defaults_of(declared):
+    for name, default in _with_defaults(type(message)):
         value = getattr(message, name)
         if value is not None and value != default:
             members[name] = int(value) if type(value) is float and value.is_integer() else value
@@ -266,5 +268,4 @@ def write_fields(message: Any) -> dict[str, Any]:
 def write_values(message: Any) -> list[Any]:
     """The same as a row: every declared field's value in declared order, None where it is absent."""
     members = write_fields(message)
-    declared: type = type(message)
-    return [members.get(name) for name in checks_of(declared)]
+    return [members.get(name) for name in checks_of(type(message))]

@@ -64,11 +64,9 @@ class _Row:
         return make(*checked)
 
 
-def _row_of(kind: str, declared: type) -> _Row:
-    return _Row(kind, declared, tuple(checks_of(declared).items()), len(required_of(declared)))
-
-
-_ROWS: Final = {kind: _row_of(kind, declared) for kind, declared in KINDS.items()}
+_ROWS: Final = {
+    kind: _Row(kind, declared, tuple(checks_of(declared).items()), len(required_of(declared))) for kind, declared in KINDS.items()
+}
 
 
 def encode_report(report: Report, codec: str = "deflate") -> bytes:

@@ -45,7 +45,7 @@ def _report() -> Schema:
 
 
 def _record_object(kind: str) -> Schema:
-    declared: type = KINDS[kind]
+    declared = KINDS[kind]
     schema = _object(declared, str(declared.__doc__))
     envelope = {"kind": {"const": kind}, "after": _or_null(_AFTER), "skip": _or_null(_SKIP)}
     schema["properties"] = envelope | schema["properties"]
@@ -54,7 +54,7 @@ def _record_object(kind: str) -> Schema:
 
 
 def _record_row(kind: str) -> Schema:
-    declared: type = KINDS[kind]
+    declared = KINDS[kind]
     values = [schema_of(item) | {"title": item.name} for item in declared_fields(declared)]
     columns = [_AFTER, {"const": kind}, _SKIP, *values]
     least = 3 + len(required_of(declared))

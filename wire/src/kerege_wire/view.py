@@ -72,8 +72,7 @@ def unknown(name: str, members: dict[str, Any]) -> Iterator[Unknown]:
     yield from _unknown_names(name, members, known)
     for place, item in enumerate(members.get("records") or () if name == "report" else (), start=1):
         kind = item["kind"] if isinstance(item, dict) else item[1]
-        declared: type = KINDS[kind]
-        columns = checks_of(declared)
+        columns = checks_of(KINDS[kind])
         if isinstance(item, dict):
             yield from _unknown_names(f"record {place}, {kind}", item, columns.keys() | _ENVELOPE)
         elif len(item) > 3 + len(columns):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-from kerege_wire import Tick
 from kerege_wire.records import RUNGS
 
 WORKS: Final = "+"
@@ -83,19 +82,3 @@ def judge(seen: Seen) -> Verdict:
 
 
 _SESSION: Final = {None: UNKNOWN, True: WORKS, False: FAILED}
-
-
-def tick_of(
-    verdict: Verdict, *, target: str | None, via: str | None, rtt_ms: float | None, near_ms: tuple[float | None, float | None]
-) -> Tick:
-    """The record; ``near_ms``: round-trip times to the gateway and to the terminal."""
-    return Tick(
-        result=verdict.result,
-        broken=verdict.broken,
-        rungs=verdict.rungs,
-        target=target,
-        via=via,
-        rtt_ms=rtt_ms,
-        gateway_rtt_ms=near_ms[0],
-        terminal_rtt_ms=near_ms[1],
-    )

@@ -14,7 +14,7 @@ from kerege_agent.clock import Reading
 from kerege_agent.probes.context import Context
 from kerege_agent.probes.echo import LOSS_TIMEOUT_S, Aim, ask
 from kerege_agent.probes.fetch import fetch
-from kerege_agent.probes.ladder import FAILED, NOT_HERE, UNKNOWN, WORKED, WORKS, Near, Seen, judge, tick_of
+from kerege_agent.probes.ladder import FAILED, NOT_HERE, UNKNOWN, WORKED, WORKS, Near, Seen, judge
 from kerege_agent.probes.limited import within
 from kerege_agent.probes.rounding import FEW_DIGITS, significant_ms
 from kerege_agent.probes.routes import Route, default_routes, neighbour_answers
@@ -59,34 +59,36 @@ def measure(context: Context) -> list[Tick]:
     routes = default_routes(context.settings.targets[0].address)
     near = _near_addresses(context, routes)
     winner, near_ns = _reach(context, near)
-    dns, portal = UNKNOWN, UNKNOWN
-    if winner is not None:
-        dns = _dns_mark(context, deadline_s)
-        portal = UNKNOWN if dns == FAILED else _portal_mark(context, deadline_s)
-    session = context.session()
-    verdict = judge(
-        Seen(
-            default_route=bool(routes),
-            gateway=_near(context, near.get(GATEWAY), near_ns.get(GATEWAY), known=bool(routes), usually_answers=False),
-            terminal=_near(context, near.get(TERMINAL), near_ns.get(TERMINAL), known=True, usually_answers=True),
-            internet=winner is not None,
-            dns=dns,
-            portal=portal,
-            collector=None if session is None else session.connected,
-        )
-    )
+    verdict = judge(_seen(context, near, near_ns, routed=bool(routes), online=winner is not None, deadline_s=deadline_s))
     if verdict.broken is not None:
         context.memory.pop("dns", None)
         context.memory.pop("portal", None)
-    return [
-        tick_of(
-            verdict,
-            target=None if winner is None else context.settings.targets[winner.place].name,
-            via=None if winner is None else winner.via,
-            rtt_ms=None if winner is None else significant_ms(winner.rtt_ns),
-            near_ms=(_ms(near_ns.get(GATEWAY)), _ms(near_ns.get(TERMINAL))),
-        )
-    ]
+    ladder = Tick(
+        result=verdict.result,
+        broken=verdict.broken,
+        rungs=verdict.rungs,
+        gateway_rtt_ms=_ms(near_ns.get(GATEWAY)),
+        terminal_rtt_ms=_ms(near_ns.get(TERMINAL)),
+    )
+    if winner is None:
+        return [ladder]
+    target = context.settings.targets[winner.place].name
+    return [replace(ladder, target=target, via=winner.via, rtt_ms=significant_ms(winner.rtt_ns))]
+
+
+def _seen(context: Context, near: dict[str, str], near_ns: dict[str, int], *, routed: bool, online: bool, deadline_s: float) -> Seen:
+    dns = _dns_mark(context, deadline_s) if online else UNKNOWN
+    portal = _portal_mark(context, deadline_s) if online and dns != FAILED else UNKNOWN
+    session = context.session()
+    return Seen(
+        default_route=routed,
+        gateway=_near(context, near.get(GATEWAY), near_ns.get(GATEWAY), known=routed, usually_answers=False),
+        terminal=_near(context, near.get(TERMINAL), near_ns.get(TERMINAL), known=True, usually_answers=True),
+        internet=online,
+        dns=dns,
+        portal=portal,
+        collector=None if session is None else session.connected,
+    )
 
 
 def _ms(rtt_ns: int | None) -> float | None:

@@ -16,9 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from influxdb_client import InfluxDBClient, WriteService
+from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, TimeoutError as HttpTimeoutError
+from influxdb_client.service.write_service import WriteService
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
 from kerege_collector.points import line
 from kerege_collector.stages import Stages
@@ -76,7 +78,7 @@ class InfluxStore:
         self._client = InfluxDBClient(
             url=access.url, token=access.token, org=access.organisation, timeout=round(access.timeout_s * 1000), enable_gzip=access.gzip
         )
-        self._service = WriteService(self._client.api_client)
+        self._service = WriteService(self._client.api_client)  # type: ignore[no-untyped-call]
         self._written_s: float | None = None
 
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
@@ -94,7 +96,7 @@ class InfluxStore:
         """The server forgets by its own retention policy."""
 
     def close(self) -> None:
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def _write(self, rows: Sequence[Row], lines: Sequence[str]) -> list[Rejected]:
         try:
@@ -111,7 +113,7 @@ class InfluxStore:
 
     def _post(self, body: bytes) -> None:
         access = self._access
-        _, status, _ = self._service.post_write_with_http_info(
+        _, status, _ = self._service.post_write_with_http_info(  # type: ignore[no-untyped-call]
             access.organisation,
             access.bucket,
             body,

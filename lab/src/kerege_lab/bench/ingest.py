@@ -124,8 +124,8 @@ def _measure(house: _House, reports: int, seconds: float | None, *, quiet: bool)
     """Looks from the first commit to the last, and how many reports were published."""
     command = [sys.executable, "-m", "kerege_lab.bench.ingest_publisher", str(house.broker.port), str(CENTERS), str(reports)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as publisher:
-        assert publisher.stdin is not None  # noqa: S101 - asked for above
-        assert publisher.stdout is not None  # noqa: S101
+        assert publisher.stdin is not None
+        assert publisher.stdout is not None
         try:
             _expect(publisher.stdout, "ready")
             looks = _drive(house, publisher.stdin, reports, seconds, quiet=quiet)
@@ -206,7 +206,8 @@ _MEANINGS: Final = {
 
 def _show(figures: dict[str, Any]) -> None:
     console = Console()
-    console.print(f"{figures['reports']} reports of one tick into {figures['store']}: {figures['reports_per_s']} a second, lost {figures['lost']}")
+    summary = f"{figures['reports_per_s']} a second, lost {figures['lost']}"
+    console.print(f"{figures['reports']} reports of one tick into {figures['store']}: {summary}")
     table = Table("where the time goes", "", "CPU-s per 1,000 reports", "share")
     for stage, value in figures["stages"].items():
         table.add_row(stage, _MEANINGS.get(stage, ""), f"{value:.4f}", f"{100 * value / figures['cpu_s_per_1000']:.0f} %")

@@ -24,6 +24,8 @@ def parts(town: Town, fault: Fault) -> list[str]:
         return [link_of(agent.center) if on == "link" else agent.center]
     if on == "links":
         return [link_of(agent.center) for agent in town.agents]
+    if on == "centre":
+        return ["broker", "collector", "database"]
     if on == "collector-disk":
         return ["collector", "database"]  # a process that is paused within a transaction would hold the file
     return [on]
@@ -62,6 +64,18 @@ def _start(town: Town, server: Server) -> None:
 def _pause(server: Server) -> Cure:
     server.pause()
     return server.resume
+
+
+def _cut_power(town: Town, _: Fault) -> Cure:
+    """The regional centre's, after its collector has hung for a while."""
+    town.collector.pause()
+
+    def cut_and_return() -> None:
+        starts = [_kill(town, server) for server in (town.collector, town.broker, *([town.database] if town.database else []))]
+        for start in reversed(starts):
+            start()
+
+    return cut_and_return
 
 
 def _database(town: Town) -> Server:
@@ -149,6 +163,7 @@ _DEEDS: Final[dict[str, Callable[[Town, Fault], Cure]]] = {
     "broker-killed": lambda town, _: _kill(town, town.broker),
     "broker-restarted": lambda town, _: _stop(town, town.broker),
     "broker-paused": lambda town, _: _pause(town.broker),
+    "centre-power-cut": _cut_power,
     "collector-killed": lambda town, _: _kill(town, town.collector),
     "collector-restarted": lambda town, _: _stop(town, town.collector),
     "collector-paused": lambda town, _: _pause(town.collector),

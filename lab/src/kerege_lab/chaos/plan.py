@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
-Part = Literal["agent", "full-agent", "any-agent", "link", "links", "collector", "collector-link", "collector-disk", "broker", "database"]
+Part = Literal[
+    "agent", "full-agent", "any-agent", "link", "links", "collector", "collector-link", "collector-disk", "broker", "database", "centre"
+]
 """What a fault is done to. ``agent``: one that may be killed; ``full-agent``: one whose disk may be filled (see `Kind.on`)."""
 
 Need = Literal["influx", "sqlite", "mounts"]
@@ -45,6 +47,7 @@ KINDS: Final[dict[str, Kind]] = {
     "broker-killed": Kind("broker", 0.0, 5.0),
     "broker-restarted": Kind("broker", 0.0, 2.0),
     "broker-paused": Kind("broker", 1.0, 8.0),
+    "centre-power-cut": Kind("centre", 1.0, 4.0),
     "collector-killed": Kind("collector", 0.0, 4.0),
     "collector-restarted": Kind("collector", 0.0, 2.0),
     "collector-paused": Kind("collector", 1.0, 8.0),
@@ -61,7 +64,8 @@ KINDS: Final[dict[str, Kind]] = {
     "database-hangs": Kind("database", 5.0, 15.0, "influx"),
     "database-forgets-to-answer": Kind("database", 1.0, 6.0, "influx"),
 }
-"""Every kind of fault. A database that answers 400 is a gateway in front of it, which knows nothing of points."""
+"""Every kind of fault. A ``centre-power-cut`` comes after the collector has hung for a while: then many reports are on their way that the
+broker has confirmed and nobody has stored. A database that answers 400 is a gateway in front of it, which knows nothing of points."""
 
 CLOCK_OFFSETS_S: Final = (-10 * 365 * 86_400, 10 * 365 * 86_400, -5 * 3600, 3600, -90, 45, 0)
 """Where a jump takes an agent's wall clock, from true time: a dead battery, a wrong year, a wrong zone, a set clock, a repaired one."""

@@ -10,7 +10,7 @@ from typing import Final
 from kerege_lab.audit import Audit, Identity, Run, audit, found_record
 from kerege_lab.chaos.faults import Cure, begin, parts
 from kerege_lab.chaos.plan import Fault
-from kerege_lab.chaos.recover import Past, Recoveries, Seen, recoveries
+from kerege_lab.chaos.recover import Past, Recoveries, Seen, link_of, recoveries
 from kerege_lab.chaos.report import Outcome
 from kerege_lab.chaos.town import Town
 from kerege_lab.chaos.watch import AckWatch, Journals, boot_s
@@ -25,6 +25,9 @@ DRAIN_TIMEOUT_S: Final = 240.0
 acknowledgement that does not come (docs/wire.md), after which a report is sent again."""
 
 DRAIN_POLL_S: Final = 3.0
+
+CALM_CUT_S: Final = 20.0
+"""Longer than a keepalive period and a half: everybody knows that the connections are gone."""
 
 Progress = Callable[[int, int, str], None]
 """Called with the records made, the faults begun, and what is going on."""
@@ -71,8 +74,12 @@ class ChaosRun:
         with AckWatch(self.town.broker.port) as acks:
             with self._healing():
                 self._break_things()
-            until_s = time.time()
             drained_s = self._drain()
+            if drained_s is not None:
+                self._cut_links_once_more()
+            until_s = time.time()
+            if self._drain() is None:
+                drained_s = None
         for agent in self.town.agents:
             agent.stop()
         self.town.collector.stop()
@@ -146,6 +153,18 @@ class ChaosRun:
                 self._cure(active)
 
     # --- the end ---
+
+    def _cut_links_once_more(self) -> None:
+        """With all else well: how soon do records flow after a link's return? During the faults something else is mostly broken too."""
+        for number, agent in enumerate(self.town.agents):
+            agent.link.cut("reset" if number % 2 else "blackhole")
+        cut_s = now_s()
+        while now_s() < cut_s + CALM_CUT_S:
+            self._progress(self.journals.poll(), self._notes.counted.total(), "all links cut, to see how soon they recover")
+            time.sleep(STEP_S)
+        for agent in self.town.agents:
+            agent.link.restore()
+            self._notes.past.append(Past("link-cut", (link_of(agent.center),), cut_s, now_s()))
 
     def _drain(self) -> float | None:
         """Wait until all that has been made up to now is stored. How long that took; None where it did not happen in time."""
