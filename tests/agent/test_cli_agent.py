@@ -327,10 +327,12 @@ def test_the_other_commands_reach_theirs(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
 @pytest.mark.platform_specific("has no SIGTERM")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_run_runs_until_it_is_asked_to_stop(tmp_path: Path, number: signal.Signals) -> None:
-    """With no broker there: an ordinary start, an ordinary stop, status 0."""
-    command = [sys.executable, "-m", "kerege_agent", "run", "--settings", str(settings_file(tmp_path)), "--log-format", "json"]
+@pytest.mark.parametrize(("number", "pages"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGTERM, 40)])
+def test_run_runs_until_it_is_asked_to_stop(tmp_path: Path, number: signal.Signals, pages: int) -> None:
+    """With no broker there: an ordinary start, an ordinary stop, status 0; also with more settings than a pipe holds."""
+    url = f"http://127.0.0.1:9/{'x' * 2000}"
+    path = settings_file(tmp_path, "".join(f'[[http.targets]]\nname = "{page}"\nurl = "{url}"\n' for page in range(pages)))
+    command = [sys.executable, "-m", "kerege_agent", "run", "--settings", str(path), "--log-format", "json"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         try:

@@ -152,7 +152,7 @@ def test_two_trains_at_the_same_time_do_not_take_each_others_answers() -> None:
 def test_a_ping_record_says_everything() -> None:
     """Two targets, IPv4 and IPv6: sent, received, round-trip times in order, jitter."""
     targets = (Target(name="four", address="127.0.0.1"), Target(name="six", address="::1"))
-    settings = loopback_settings(targets=targets, probes=Probes(ping=PingSettings(count=4, spacing_s=0.01)))
+    settings = loopback_settings(targets=targets, probes=Probes(ping=PingSettings(count=4, spacing_s=0.01, targets_per_run=2)))
     four, six = measure(context_of(settings))
     for record, name, family in ((four, "four", 4), (six, "six", 6)):
         assert (record.target, record.family, record.sent, record.received, record.error) == (name, family, 4, 4, None)
@@ -162,6 +162,15 @@ def test_a_ping_record_says_everything() -> None:
         assert record.rtt_max_ms is not None
         assert record.jitter_ms is not None
         assert 0 < record.rtt_min_ms <= record.rtt_p50_ms <= record.rtt_p95_ms <= record.rtt_max_ms
+
+
+def test_targets_take_turns() -> None:
+    """One target a run, each in its turn, so that a metered link pays for one train."""
+    targets = tuple(Target(name=name, address="127.0.0.1") for name in ("a", "b", "c"))
+    context = context_of(loopback_settings(targets=targets, probes=Probes(ping=PingSettings(count=1, spacing_s=0.01))))
+    assert [[record.target for record in measure(context)] for _ in range(4)] == [["a"], ["b"], ["c"], ["a"]]
+    both = context_of(loopback_settings(targets=targets, probes=Probes(ping=PingSettings(count=1, spacing_s=0.01, targets_per_run=2))))
+    assert [[record.target for record in measure(both)] for _ in range(2)] == [["a", "b"], ["c", "a"]]
 
 
 @platform_specific

@@ -232,10 +232,10 @@ def test_the_embedded_broker_speaks_3_1_1_and_refuses_5(tmp_path: Path) -> None:
 def test_what_was_written_to_influxdb_is_read_back(any_influx: InfluxTarget) -> None:
     now = int(time.time())
     center = f"read-back-{now}"
-    any_influx.write(f"tick,center={center} online=true,rtt_ms=6.5 {now}\nping,center={center} sent=10i {now}")
-    found = any_influx.query_series(f"SELECT * FROM tick, ping WHERE center = '{center}'")
-    assert found["tick"][0].items() >= {"time": now, "center": center, "online": True, "rtt_ms": 6.5}.items()
-    assert found["ping"][0]["sent"] == 10
+    any_influx.write(f"read_one,center={center} online=true,rtt_ms=6.5 {now}\nread_two,center={center} sent=10i {now}")
+    found = any_influx.query_series(f"SELECT * FROM read_one, read_two WHERE center = '{center}'")
+    assert found["read_one"][0].items() >= {"time": now, "center": center, "online": True, "rtt_ms": 6.5}.items()
+    assert found["read_two"][0]["sent"] == 10
 
 
 def test_influxdb_says_what_it_refuses(influxd: Influxd) -> None:

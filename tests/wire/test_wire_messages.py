@@ -117,7 +117,7 @@ def test_what_every_record_needs_is_missed(missing: str) -> None:
         *(("sent", value) for value in (-1, 1.5, 2**53, "5", True, 1e3)),
         *(("waiting", value) for value in (-1, 0.0, "0", False)),
         *(("ack", value) for value in ("later", "", 1, ["now"], True)),
-        *(("clock", value) for value in ("Synced", "", {}, 0)),
+        *(("clock", value) for value in ("Synced", "", {"a": 1}, 0)),
         *(("center", value) for value in ("a" * 33, "a\x00", "\ud800", 5)),
         *(("seq", value) for value in (0, -1, 1.0, "1", True, 2**53)),
         *(("time", value) for value in (-1, 1.0, "1", True, MAX_TIME + 1)),

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from kerege_agent.logs import FORMATS, set_up
-from kerege_agent.settings import Settings, SettingsError, load
+from kerege_agent.logs import FORMATS, LogFormat, set_up
+from kerege_agent.resident import become
+from kerege_agent.settings import Settings, SettingsError, checked_json, from_json
 from kerege_agent.version import VERSION
 from kerege_wire import KINDS
 
@@ -48,14 +49,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parser().parse_args(arguments)
-    set_up(getattr(options, "log_format", "text"), logging.DEBUG if options.command == "probe" else logging.INFO)
+    log_format: LogFormat = getattr(options, "log_format", "text")
+    set_up(log_format, logging.DEBUG if options.command == "probe" else logging.INFO)
     try:
-        settings = load(getattr(options, "settings", DEFAULT_SETTINGS))
+        text = checked_json(getattr(options, "settings", DEFAULT_SETTINGS))
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    if options.command == "run":
+        become(text, log_format)
     try:
-        status = _command(options, settings, as_json=getattr(options, "json", False))
+        status = _command(options, from_json(text), as_json=getattr(options, "json", False))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130  # as a shell reports SIGINT

@@ -10,7 +10,7 @@ from typing import Final
 
 from kerege_agent.carve import Found, carve_file, carve_log, log_is_damaged
 from kerege_agent.rows import Row, Span, row_from
-from kerege_agent.spool_file import PAGE_BYTES, TABLES, Changes, SpoolFile
+from kerege_agent.spool_file import PAGE_BYTES, TABLES, Changes, RefusedError, SpoolFile
 
 KEEP_DAMAGED: Final = 3
 """Damaged files that are kept for people to look at; older ones are deleted, so that they cannot fill the disk."""
@@ -75,10 +75,6 @@ def salvage(aside: Path, file: SpoolFile) -> int:
         pulled.add(carve_file(aside, PAGE_BYTES))
     pulled.finish()
     return len(pulled.keys)
-
-
-class RefusedError(Exception):
-    """The disk took not all of what was salvaged: the damaged file stays the spool, and another attempt follows."""
 
 
 class _Salvage:

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -193,6 +192,8 @@ def reason_to_stop() -> str:
     """`shutdown` where systemd, which started us, is taking the machine down; else `stop`."""
     if "NOTIFY_SOCKET" not in os.environ:
         return "stop"
+    import subprocess  # noqa: PLC0415 - memory: needed at the end only
+
     try:
         asked = subprocess.run(  # noqa: S603 - a constant
             STATE_COMMAND, capture_output=True, text=True, timeout=STATE_TIMEOUT_S, check=False

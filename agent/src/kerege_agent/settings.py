@@ -207,9 +207,10 @@ class TickSettings(ProbeSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PingSettings(ProbeSettings):
-    """A train of echo requests to each target."""
+    """A train of echo requests, to the targets in turn: one a run costs a metered link a third of asking all three."""
 
     timeout_s: Timeout = 60.0
+    targets_per_run: Annotated[int, between(1, 1000)] = 1
     count: Annotated[int, between(1, 1000)] = 10
     spacing_s: Annotated[float, between(0.01, 60)] = 1.0
     loss_timeout_s: Annotated[float, between(0.1, 60)] = 3.0
@@ -312,6 +313,11 @@ class Settings:
 
 def load(path: Path) -> Settings:
     """The settings in a TOML file, checked. Raises SettingsError, whose text is complete and for people."""
+    return from_json(checked_json(path))
+
+
+def checked_json(path: Path) -> str:
+    """The settings in a TOML file, checked, as the JSON that `from_json` reads. Raises SettingsError."""
     command = [sys.executable, "-m", "kerege_agent.settings_check", str(path)]
     try:
         checked = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False)  # noqa: S603 - ourselves
@@ -321,7 +327,12 @@ def load(path: Path) -> Settings:
         raise SettingsError(checked.stderr.strip() or f"{path}: could not be checked: exit status {checked.returncode}")
     for line in checked.stderr.splitlines():
         log.warning("settings.doubtful", extra={"fields": {"what": line}})
-    settings: Settings = build(Settings, json.loads(checked.stdout))
+    return checked.stdout
+
+
+def from_json(text: str) -> Settings:
+    """Settings from what `checked_json` gave."""
+    settings: Settings = build(Settings, json.loads(text))
     return settings
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from kerege_agent.rows import Found, Row, Span, key_of
-from kerege_agent.salvage import RefusedError, has_damaged_log, put_back, salvage, set_aside
-from kerege_agent.spool_file import FILE_NAME, Changes, SpoolFile, is_damage
+from kerege_agent.spool_file import FILE_NAME, Changes, RefusedError, SpoolFile, is_damage
 from kerege_wire.ranges import Range
 
 FIRST_RETRY_MS: Final = 2_000
@@ -255,7 +254,7 @@ class Shelf:
         if self._file is not None:
             return self._file
         new = not self._path.exists()
-        if not new and has_damaged_log(self._path):
+        if not new and self._has_damaged_log():
             return self._salvaged("the write-ahead log is damaged")
         try:
             self._file = SpoolFile(self._path)
@@ -275,7 +274,16 @@ class Shelf:
             return False
         return True
 
+    def _has_damaged_log(self) -> bool:
+        if not self._path.with_name(self._path.name + "-wal").exists():
+            return False  # after a clean stop
+        from kerege_agent.salvage import has_damaged_log  # noqa: PLC0415 - memory: as below
+
+        return has_damaged_log(self._path)
+
     def _salvaged(self, why: str) -> SpoolFile:
+        from kerege_agent.salvage import put_back, salvage, set_aside  # noqa: PLC0415 - memory: most agents never need it
+
         aside = set_aside(self._path)
         try:
             file = SpoolFile(self._path)

@@ -51,6 +51,10 @@ class DamagedError(sqlite3.DatabaseError):
     """The file is not what was written."""
 
 
+class RefusedError(Exception):
+    """The disk took not all of what was salvaged: the damaged file stays the spool, and another attempt follows."""
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Does the error mean that the file's content is broken, rather than that the disk refuses?"""
     code = getattr(error, "sqlite_errorcode", None)

@@ -11,25 +11,31 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any, Final
-
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 from kerege_agent import clock
 from kerege_agent.backoff import FORBIDDEN, REFUSED, UNREACHABLE, Backoff
 from kerege_agent.clock import ClockModel
 from kerege_agent.credentials import RememberingContext, is_about_time, is_valid_at, secret, tls_context
 from kerege_agent.delivery import Delivery, Pace
+from kerege_agent.lean import without
 from kerege_agent.session import ConnectionEndedError, Session, is_expected, reason_of, text_of
 from kerege_agent.settings import Settings
 from kerege_agent.spool import Spool
 from kerege_agent.version import VERSION
 from kerege_wire import Presence, WireError, decode_ack, decode_state, encode_presence
 from kerege_wire.topics import COLLECTOR_STATE, topic
+
+_UNUSED: Final = () if find_spec("socks") else ("urllib.request", "uuid")
+"""What paho loads for proxies, which need PySocks besides, and for clients without an id: 2 MB that would stay."""
+
+with without(*_UNUSED):
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
 
 PUBACK_TIMEOUT_S: Final = 20.0
 """A broker that has not confirmed a message after this long is not there any more; TCP itself would notice after minutes."""

@@ -7,7 +7,7 @@ The last live tick decides: `up`, or `down` with its cause. A goodbye makes a ce
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kerege_collector.centers import Center
@@ -198,7 +198,7 @@ class Board:
     def snapshots(self) -> dict[str, Any]:
         """Center → JSON value, of the centers that changed since the last call."""
         with self._lock:
-            changed = {name: asdict(self._seen[name]) for name in self._changed}
+            changed = {name: self._seen[name].snapshot() for name in self._changed}
             self._changed.clear()
         return changed
 

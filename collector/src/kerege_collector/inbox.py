@@ -6,9 +6,10 @@ connection is never acknowledged on a new one.
     network thread: `session` → `_arrive` → the bounded queue → `take` → the worker
     worker: `done`, `publish`, `announce` → the outbox → network thread → `session`
 
-A message counts as taken over (PUBACK) only when the worker says so. With MQTT 5 the broker keeps all beyond Receive Maximum; the queue has
-room for these and for as many again with QoS 0. What arrives when it is full all the same (QoS 0, or a broker of 3.1.1 without a
-window of its own) is dropped, counted and PUBACKed: its agent sends it again, since no ack has named it.
+A message counts as taken over (PUBACK) only when the worker says so, and with MQTT 5 the broker keeps what is beyond Receive Maximum. It may be
+laxer than it should (Mosquitto 2.0.11 sends up to as many again with each PUBACK), or a broker of 3.1.1 without a window, or the message
+of QoS 0: what finds the queue full is dropped, counted and PUBACKed, and its agent sends it again, since no ack has named it. Reading goes on
+whatever happens, so that an outage of the store, however long, costs no connection.
 """
 
 import logging
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """Most payload bytes in the queue: reports have a hundred bytes or a few thousand, so that only an attack comes near."""
+
+QUEUE_PER_WINDOW: Final = 10
+"""The queue holds this many times Receive Maximum at QoS 1; at QoS 0 no more than Receive Maximum, so that there is always room for the others."""
 
 MAX_TOPICS: Final = 100_000
 """Most topics whose decoded names are remembered."""
@@ -75,7 +79,6 @@ class Inbox:
         self._broker = broker
         self._stages = stages
         self._now_ms = now_ms
-        self._capacity = 2 * broker.receive_maximum
         self._queue: deque[Message] = deque()
         self._queued_bytes = 0
         self._filled = threading.Condition()
@@ -158,6 +161,9 @@ class Inbox:
         self._wake()
         if self._thread is not None:
             self._thread.join(GOODBYE_S + LOOP_S + 1.0)
+        if not self.alive:  # one that hangs in a connect is left to the end of the process
+            self._wake_read.close()
+            self._wake_write.close()
 
     # --- network thread -----------------------------------------------------------------------------------------------
 
@@ -262,8 +268,8 @@ class Inbox:
                 self._filled.notify()
 
     def _has_room(self, publish: Publish) -> bool:
-        # half of the queue is kept for what the broker holds us to (Receive Maximum)
-        capacity = self._capacity if publish.packet_id else self._capacity - self._broker.receive_maximum
+        window = self._broker.receive_maximum
+        capacity = window * QUEUE_PER_WINDOW if publish.packet_id else window
         return len(self._queue) < capacity and self._queued_bytes < MAX_QUEUED_BYTES
 
     def _drop(self, publish: Publish, connection: int) -> None:
@@ -290,8 +296,8 @@ class Inbox:
     def _wake(self) -> None:
         try:
             self._wake_write.send(b"\0")
-        except BlockingIOError:
-            return  # it has not heard the last thousand yet, and will look anyway
+        except OSError:
+            return  # it has not heard the last thousand yet and will look anyway, or it has ended
 
     def _hear_wake(self) -> None:
         try:

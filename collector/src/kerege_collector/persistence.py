@@ -19,6 +19,9 @@ MAX_BACKOFF_S: Final = 15.0
 AWAY_AFTER_S: Final = 10.0
 """When trouble has lasted for so long the agents are told to hold their spool: sending would only cost them bytes."""
 
+MAX_WISH_S: Final = 60.0
+"""A server that asks for more patience than this is asked again sooner."""
+
 WAIT_STEP_S: Final = 0.5
 
 Result = TypeVar("Result")
@@ -87,7 +90,7 @@ class Persistence:
 
     def _wait(self, attempt: int, retry_after_s: float | None) -> None:
         bound = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt, 10))
-        until = time.monotonic() + (min(retry_after_s, MAX_BACKOFF_S * 4) if retry_after_s else random.uniform(0, bound))
+        until = time.monotonic() + (min(retry_after_s, MAX_WISH_S) if retry_after_s else random.uniform(0, bound))
         while (left := until - time.monotonic()) > 0:
             if self._stopping.wait(min(left, WAIT_STEP_S)):
                 break

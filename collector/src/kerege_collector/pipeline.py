@@ -56,6 +56,8 @@ class LiveBoard(Protocol):
 
     def presence(self, center: str, presence: Presence, received_s: int) -> None: ...
 
+    def trouble(self, center: str, what: str, received_s: int) -> None: ...
+
     def snapshots(self) -> Mapping[str, Any]: ...
 
 
@@ -305,8 +307,12 @@ class Pipeline:
             try:
                 if item is None:
                     self._show_presence(message)
-                elif item.outcome == ACCEPTED and item.center is not None and item.report is not None:
+                elif item.center is None:
+                    continue
+                elif item.outcome == ACCEPTED and item.report is not None:
                     self._parts.board.report(item.center, item.report, message.received_ms // 1000)
+                else:
+                    self._parts.board.trouble(item.center, f"{item.outcome}: {item.reason}", message.received_ms // 1000)
             except Exception:
                 if self._alarm.due("board", time.monotonic()):
                     log.exception("pipeline.board_failed", extra={"fields": {"topic": message.topic}})

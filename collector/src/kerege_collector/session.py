@@ -105,6 +105,7 @@ class Session:
         else:
             self._client.connect(broker.host, broker.port, broker.keepalive_s)
         self._opened_s = time.monotonic()
+        self.flush()
 
     def wait(self, timeout_s: float, wake: socket.socket) -> None:
         """Until there is something to read or to write, or ``wake`` says so, or the time is over."""

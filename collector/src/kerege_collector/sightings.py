@@ -69,6 +69,11 @@ class Sighting:
     trouble: str | None = None
     trouble_s: int | None = None
 
+    def snapshot(self) -> dict[str, Any]:
+        """All of it as JSON values, in a copy."""
+        members = {name: getattr(self, name) for name in _NAMES}
+        return members | {"losses": {target: list(loss) for target, loss in self.losses.items()}, "superseded": dict(self.superseded)}
+
     # --- the state of now ---------------------------------------------------------------------------------------------
 
     def is_silent(self, now_s: int) -> bool:
@@ -183,6 +188,7 @@ class Sighting:
         self.epoch, self.epoch_s, self.birth = epoch, at_s, birth
 
 
+_NAMES: Final = tuple(item.name for item in fields(Sighting))
 _TEXTS: Final = frozenset({"said", "cause", "connection", "why", "agent", "epoch", "trouble"})
 _NEVER_NONE: Final = frozenset({"epoch_s", "birth"})
 
@@ -192,14 +198,14 @@ def restored(snapshot: Any) -> Sighting | None:
     if not isinstance(snapshot, dict):
         return None
     seen = Sighting()
-    for item in fields(Sighting):
-        value = snapshot.get(item.name)
-        if item.name == "losses":
+    for name in _NAMES:
+        value = snapshot.get(name)
+        if name == "losses":
             seen.losses = _losses(value)
-        elif item.name == "superseded":
+        elif name == "superseded":
             seen.superseded = _births(value)
-        elif item.name in snapshot and _fits(item.name, value):
-            setattr(seen, item.name, value)
+        elif name in snapshot and _fits(name, value):
+            setattr(seen, name, value)
     return seen
 
 

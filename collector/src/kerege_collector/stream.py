@@ -103,9 +103,13 @@ class Stream:
         self._connection.settimeout(timeout_s)
 
     def do_handshake(self) -> None:
-        """TLS, where there is any."""
+        """TLS, where there is any. Raises OSError; the connection is then closed, which paho would leave open."""
         if isinstance(self._connection, ssl.SSLSocket):
-            self._connection.do_handshake()
+            try:
+                self._connection.do_handshake()
+            except BaseException:
+                self._connection.close()
+                raise
 
 
 class Wrapper:

@@ -9,6 +9,7 @@
 CannotListenError (a SettingsError)    the address or the port cannot be had
 """
 
+import json
 import logging
 import math
 import socket
@@ -79,14 +80,25 @@ class View:
         self._lock = threading.Lock()
         self._made_s = -math.inf
         self._content: dict[str, Any] = {}
+        self._encoded = b""
 
     def content(self) -> dict[str, Any]:
         """What ``/api/v1/centers`` answers, as docs/operations.md describes it."""
         with self._lock:
-            now_s = self._now_s()
-            if not 0 <= now_s - self._made_s < VIEW_S:
-                self._content, self._made_s = self._make(int(now_s)), now_s
+            self._renew()
             return self._content
+
+    def encoded(self) -> bytes:
+        """The same, as JSON."""
+        with self._lock:
+            self._renew()
+            self._encoded = self._encoded or json.dumps(self._content, ensure_ascii=False, separators=(",", ":")).encode()
+            return self._encoded
+
+    def _renew(self) -> None:
+        now_s = self._now_s()
+        if not 0 <= now_s - self._made_s < VIEW_S:
+            self._content, self._encoded, self._made_s = self._make(int(now_s)), b"", now_s
 
     def _make(self, now_s: int) -> dict[str, Any]:
         rows = self._house.board.rows(now_s)
@@ -112,7 +124,7 @@ def application(house: House, *, now_s: Callable[[], float] = time.time) -> Star
         return HTMLResponse(page.render(view.content()), headers=HEADERS | page.headers)
 
     def centers(_: Request) -> Response:
-        return JSONResponse(view.content(), headers=HEADERS)
+        return Response(view.encoded(), media_type="application/json", headers=HEADERS)
 
     def health(_: Request) -> Response:
         trouble = house.trouble()

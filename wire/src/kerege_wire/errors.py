@@ -1,7 +1,7 @@
 """The two ways in which the wire can go wrong, kept apart.
 
 WireError      their bytes are bad: raised by everything that reads what came over the network
-MisuseError    our own call is wrong: raised by everything that writes; a bug, never caught in production code
+MisuseError    our own call is wrong: raised by everything that writes; a bug
 """
 
 

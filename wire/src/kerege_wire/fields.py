@@ -247,12 +247,12 @@ def read_fields(declared: type, members: Mapping[str, Any], where: str, skip: fr
 
 def check_depth(values: Iterable[object], where: str) -> None:
     """Raise WireError where one of the unknown values nests deeper than is safe to keep and to write again."""
-    level = list(values)
-    for _ in range(MAX_UNKNOWN_DEPTH + 1):
-        level = [child for item in level if isinstance(item, dict | list) for child in (item.values() if isinstance(item, dict) else item)]
-        if not level:
-            return
-    raise WireError(BAD_MESSAGE, f"{where}: nested deeper than {MAX_UNKNOWN_DEPTH}")
+    level = [value for value in values if isinstance(value, dict | list)]
+    for _ in range(MAX_UNKNOWN_DEPTH):
+        children = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [child for some in children for child in some if isinstance(child, dict | list)]
+    if level:
+        raise WireError(BAD_MESSAGE, f"{where}: nested deeper than {MAX_UNKNOWN_DEPTH}")
 
 
 def write_fields(message: Any) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Round-trip times and loss towards each target: the trains of all targets run at the same time."""
+"""Round-trip times and loss towards the targets, which take turns; the trains of one run go at the same time."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from kerege_agent.probes.context import Context
 from kerege_agent.probes.echo import Aim, Answer, ask
@@ -16,11 +16,20 @@ JITTER_GAIN: Final = 16
 
 
 def measure(context: Context) -> list[Ping]:
-    """One record for each target."""
-    targets, wanted = context.settings.targets, context.settings.probes.ping
+    """One record for each target whose turn it is."""
+    wanted = context.settings.probes.ping
+    targets = _next(context.settings.targets, wanted.targets_per_run, context.memory)
     aims = [Aim(target.address, target.tcp_port, wanted.loss_timeout_s) for target in targets]
     answers = ask(aims, count=wanted.count, spacing_s=wanted.spacing_s)
     return [_record(target, aim.family, answer) for target, aim, answer in zip(targets, aims, answers, strict=True)]
+
+
+def _next(targets: Sequence[Target], count: int, memory: dict[str, Any]) -> list[Target]:
+    """The next ``count`` targets after those of the run before, none of them twice."""
+    first = memory.get("turn", 0) % len(targets)
+    taken = min(count, len(targets))
+    memory["turn"] = first + taken
+    return [targets[(first + step) % len(targets)] for step in range(taken)]
 
 
 def _record(target: Target, family: int, answer: Answer) -> Ping:

@@ -66,6 +66,7 @@ class Center:
     proven_s: dict[str, float] = field(init=False, default_factory=dict)
     plan_used_mb: float = field(init=False)
     turn: int = field(init=False, default=0)
+    pings: int = field(init=False, default=0)
     figures: dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +113,8 @@ class Center:
         ]
 
     def _ping(self, _at_s: float, *, online: bool) -> list[Ping]:
-        return [self._train(target.name, online=online) for target in SETTINGS.targets]
+        self.pings += 1
+        return [self._train(SETTINGS.targets[self.pings % len(SETTINGS.targets)].name, online=online)]
 
     def _train(self, target: str, *, online: bool) -> Ping:
         sent = SETTINGS.probes.ping.count

@@ -20,6 +20,9 @@ STEP_S: Final = 0.05
 STALL_S: Final = 120.0
 """No new record for so long: something is broken for good, and waiting does not help."""
 
+MAX_CRASHES: Final = 20
+"""More are no accidents: nothing is to be learned by going on."""
+
 DRAIN_TIMEOUT_S: Final = 240.0
 """Longest time until everything made is stored once everything is well again; the longest wait on the way is 60 s for an
 acknowledgement that does not come (docs/wire.md), after which a report is sent again."""
@@ -109,6 +112,9 @@ class ChaosRun:
                 made, changed_s = latest, now_s()
             elif now_s() - changed_s > STALL_S:
                 self._notes.unfinished = f"the agents have made no record for {STALL_S:g} s, after {made}"
+            if len(self.town.crashes) > MAX_CRASHES:
+                self._notes.unfinished = f"processes have ended by themselves more than {MAX_CRASHES} times"
+            if self._notes.unfinished:
                 return
             self._cure_those_over()
             self._begin_those_due(made)

@@ -182,7 +182,7 @@ class Town:
 def _fast(directory: Path, page: FaultyHttp) -> Table:
     """What makes an agent produce many records, and come back soon."""
     series = {"interval_s": CADENCE_S, "timeout_s": 5.0}
-    ping = series | {"count": 1, "loss_timeout_s": 1.0}
+    ping = series | {"count": 1, "loss_timeout_s": 1.0, "targets_per_run": 1000}
     slow = {"interval_s": 5.0, "timeout_s": 5.0}
     return {
         "journal_file": directory / "journal.jsonl",
