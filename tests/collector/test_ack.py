@@ -55,10 +55,12 @@ def test_an_ack_names_the_whole_range_and_the_time() -> None:
 
 
 def test_an_empty_report_is_answered_at_once() -> None:
-    """It asks for the time: the answer names no record."""
+    """It asks for the time, and for all that is held of its epoch: acks that a dead connection swallowed need not be waited for."""
     broker = Broker()
-    broker.acks.add(admitted(None), [], [], 0.0)
+    broker.acks.add(admitted(book_of()), [], [], 0.0)
     assert broker.last == Ack(EPOCH, 86_400_123, RECEIVED_MS, REPLIED_MS)
+    broker.acks.add(admitted(book_of((1, 7), (20, 30))), [], [], 0.0)
+    assert broker.last.stored == ((1, 7), (20, 30))
 
 
 def test_an_unsynchronised_clock_is_said() -> None:

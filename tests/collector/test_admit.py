@@ -199,7 +199,9 @@ def test_the_own_name_in_the_body_is_right() -> None:
     assert len(House().admit(report(1, center="demo")).rows) == 1
 
 
-@pytest.mark.parametrize("topic", ["kerege/v1/Demo/report", "kerege/v1/collector/report", "kerege/v2/demo/report", "kerege/v1/demo/ack", "", "�"])
+@pytest.mark.parametrize(
+    "topic", ["kerege/v1/Demo/report", "kerege/v1/collector/report", "kerege/v2/demo/report", "kerege/v1/demo/ack", "", "�"]
+)
 def test_a_topic_that_is_no_centers(topic: str) -> None:
     """It is dropped and counted; nobody could be told."""
     admitted = House(admit_unknown=True).admit(report(1), topic)
@@ -270,11 +272,16 @@ def test_repeats_of_a_center_with_two_agents_are_kept() -> None:
     assert list(house.books.of("demo", EPOCH, NOW_S).excused) == []
 
 
-def test_an_empty_report_touches_nothing() -> None:
-    """A question for the time makes no book."""
+def test_an_empty_report_changes_nothing() -> None:
+    """A question is answered from the book, and leaves nothing to be written."""
     house = House()
+    house.take(report(1, 2))
     admitted = house.admit(encode_report(Report(EPOCH, sent=5, center="demo")))
-    assert (admitted.outcome, admitted.book, len(house.books)) == ("accepted", None, 0)
+    assert (admitted.outcome, admitted.rows, admitted.refused) == ("accepted", [], [])
+    assert admitted.book is house.books.of("demo", EPOCH, NOW_S)
+    unknown = house.admit(encode_report(Report("neverSen", sent=5, center="demo")))
+    assert unknown.book is not None
+    assert not unknown.book.dirty
 
 
 def test_books_in_memory_are_bounded() -> None:
@@ -294,13 +301,16 @@ members = st.dictionaries(
     st.sampled_from(["epoch", "sent", "center", "waiting", "ack", "clock", "within_s", "seq", "time", "records", "x"]),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10) | st.just(EPOCH) | st.just(NOW_S),
-        lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["kind", "after", "skip", "target", "y"]), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["kind", "after", "skip", "target", "y"]), inner, max_size=4)
+        ),
         max_leaves=15,
     ),
     max_size=8,
 )
 rows = st.lists(
-    st.lists(st.sampled_from(["tick", "ping", "drop", "boot", "online", EPOCH, "1-3", "9-1", None, 0, 1, -1, 60, 1.5, True]), max_size=14), max_size=4
+    st.lists(st.sampled_from(["tick", "ping", "drop", "boot", "online", EPOCH, "1-3", "9-1", None, 0, 1, -1, 60, 1.5, True]), max_size=14),
+    max_size=4,
 )
 payloads = (
     st.binary(max_size=200)

@@ -319,11 +319,11 @@ def test_a_broker_of_3_1_1_will_do(tmp_path: Path) -> None:
         agent = Publisher(server.port)
         sender = threading.Thread(target=agent.publish, args=(b"1", b"2", b"3"))
         sender.start()
-        found = []
+        found: list[Message] = []
         while len(found) < 3:
-            (message, *_) = take_all(inbox, 1)
-            found.append(message)
-            inbox.done([message])
+            more = take_all(inbox, 1)
+            inbox.done(more)
+            found += more
         assert texts(found) == ["1", "2", "3"]
         sender.join()
         agent.close()
@@ -360,7 +360,9 @@ def test_tls_with_a_certificate_and_the_houses_rules(tmp_path: Path, certificate
             agent.loop_stop()
 
 
-def test_a_broker_with_a_strange_certificate_is_not_trusted(tmp_path: Path, certificates: Certificates, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broker_with_a_strange_certificate_is_not_trusted(
+    tmp_path: Path, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is not of our authority: no connection, a word why, and the next try."""
     strange = make_certificates(tmp_path / "strange", [])
     identity = certificates.clients["collector"]

@@ -42,9 +42,7 @@ def some_properties(text: str) -> bytes:
     return bytes(properties.pack())  # type: ignore[no-untyped-call]
 
 
-publishes = st.builds(
-    Publish, st.binary(min_size=1, max_size=40), st.binary(max_size=300), st.integers(0, 65535), st.booleans()
-)
+publishes = st.builds(Publish, st.binary(min_size=1, max_size=40), st.binary(max_size=300), st.integers(0, 65535), st.booleans())
 
 
 @given(st.lists(publishes, max_size=8), st.booleans(), st.text("abc", max_size=200))

@@ -115,12 +115,12 @@ class House:
         self.counts = Counts()
         self.board = Board(dict)
         self.books = Books(self.ledger.book)
-        admission = Admission(self.books, {"demo", "other"}, admit_unknown=False, two_agents=lambda center: self.board.two_agents(center, NOW_S))
+        admission = Admission(
+            self.books, {"demo", "other"}, admit_unknown=False, two_agents=lambda center: self.board.two_agents(center, NOW_S)
+        )
         acks = Acks(self._publish, within_s=300.0, clock=lambda: "synced", now_ms=lambda: NOW_S * 1000)
         self.gaps = GapCounts()
-        parts = Parts(
-            self.mail, admission, self.books, self.store, self.ledger, acks, self.board, self.gaps, self.counts, Stages()
-        )
+        parts = Parts(self.mail, admission, self.books, self.store, self.ledger, acks, self.board, self.gaps, self.counts, Stages())
         self.pipeline = Pipeline(parts, BatchLimits(), now_s=lambda: NOW_S)
         self.thread = threading.Thread(target=self.pipeline.run)
 
@@ -332,7 +332,9 @@ def test_what_the_store_refused_may_be_stored_later(house: House) -> None:
     assert house.stored == [1]
 
 
-def test_a_message_that_upsets_admission_stops_nobody(house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_that_upsets_admission_stops_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is kept as unreadable with the reason "internal", its traceback is logged, and the others go on."""
     admit = Admission.admit
 
@@ -446,7 +448,10 @@ def test_what_could_not_be_taken_is_shown(house: House) -> None:
     house.put(b"garbage")
     house.put(report(1), center="stranger")
     house.run_until_done()
-    assert {row.center: row.trouble for row in house.board.rows(NOW_S)} == {"demo": "unreadable: unknown-codec", "stranger": "held: unknown center"}
+    assert {row.center: row.trouble for row in house.board.rows(NOW_S)} == {
+        "demo": "unreadable: unknown-codec",
+        "stranger": "held: unknown center",
+    }
 
 
 def test_repeats_of_two_agents_are_kept(house: House) -> None:

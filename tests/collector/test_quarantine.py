@@ -30,9 +30,7 @@ class Desk:
         self.ledger.commit([], items, {}, NOW_S)
 
     def readmit(self, number: int) -> Readmitted | None:
-        return quarantine.readmit(
-            self.ledger, self.store, number, registered={"demo"}, admit_unknown=False, now_ms=NOW_S * 1000
-        )
+        return quarantine.readmit(self.ledger, self.store, number, registered={"demo"}, admit_unknown=False, now_ms=NOW_S * 1000)
 
     @property
     def stored(self) -> list[int]:

@@ -144,7 +144,7 @@ def test_bodies_may_be_compressed(server: Scripted) -> None:
         ((302, "", {"Location": "http://127.0.0.1:1/login"}), "unexpected-answer"),
         ((418, "", {}), "unexpected-answer"),
         ((0, "", {}), "unreachable"),
-        ((400, said("organization name \"library\" not found"), {}), "bad-request"),
+        ((400, said('organization name "library" not found'), {}), "bad-request"),
     ],
 )
 def test_what_may_pass_is_tried_again(server: Scripted, store: InfluxStore, answer: Answer, reason: str) -> None:
@@ -204,7 +204,9 @@ def test_of_a_partial_write_the_bad_lines_are_found(server: Scripted, store: Inf
 
 def test_version_3_says_it_in_its_own_form(server: Scripted, store: InfluxStore) -> None:
     """400 with the bad lines in ``data``: the server's words come along."""
-    refusal = json.dumps({"error": "partial write of line protocol occurred", "data": [{"error_message": "invalid column type", "line_number": 1}]})
+    refusal = json.dumps(
+        {"error": "partial write of line protocol occurred", "data": [{"error_message": "invalid column type", "line_number": 1}]}
+    )
     server.rule = lambda lines: (400, refusal, {}) if bad_lines(lines) else WRITTEN
     (rejected,) = store.write([row(1, error="poison"), row(2)])
     assert rejected.detail == "400: partial write of line protocol occurred: invalid column type"

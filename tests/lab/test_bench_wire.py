@@ -26,10 +26,11 @@ def test_25_mixed_records_have_at_most_400_bytes(link: str) -> None:
 
 
 def test_the_mix_has_the_agents_own_cadence() -> None:
-    """Over many centers each kind comes as often as its default interval, and the number of its targets, say."""
+    """Over many centers each kind comes as often as its default interval, and the number of targets of a run, say."""
     counted = Counter(kind_of(record.body) for seed in range(200) for record in mixed_report(seed, count=100).records)
-    probes, targets = SETTINGS.probes, len(SETTINGS.targets)
-    per_hour = {kind: 3600 / getattr(probes, kind).interval_s * (targets if kind == "ping" else 1) for kind in PROBES if kind != "boot"}
+    probes = SETTINGS.probes
+    a_run = {"ping": probes.ping.targets_per_run}
+    per_hour = {kind: 3600 / getattr(probes, kind).interval_s * a_run.get(kind, 1) for kind in PROBES if kind != "boot"}
     assert set(counted) == set(per_hour)
     for kind, often in per_hour.items():
         assert counted[kind] / counted.total() == pytest.approx(often / sum(per_hour.values()), rel=0.1)
@@ -49,7 +50,8 @@ def test_the_mix_is_valid_rounded_and_comes_again() -> None:
 
 def test_the_bench_prints_its_figures_and_judges_them(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One JSON object as the last line; 1 where a bar is broken."""
-    monkeypatch.setattr(wire, "SEEDS", 3)
+    for name, few in (("SEEDS", 3), ("TIMED_ROUNDS", 2), ("TIMED_CALLS", 20)):
+        monkeypatch.setattr(wire, name, few)
     assert wire.run(as_json=True) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0 < figures["tick_bytes"] <= 64

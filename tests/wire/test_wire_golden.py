@@ -66,7 +66,9 @@ def built(pair: dict[str, Any]) -> Any:
         case "report":
             return Report(**members, records=tuple(_record(record) for record in expected["records"]))
         case "ack":
-            lists: dict[str, Any] = {name: tuple(tuple(item) for item in expected[name]) for name in ("stored", "refused") if name in expected}
+            lists: dict[str, Any] = {
+                name: tuple(tuple(item) for item in expected[name]) for name in ("stored", "refused") if name in expected
+            }
             return Ack(**members, **lists)
         case "presence":
             return Presence(**members)

@@ -1,7 +1,7 @@
 """The agent's way to the broker: one thread, one paho client for each connection, driven by ourselves (decision 3).
 
-paho is handed a few reports at a time and never resends: a connection that ends is thrown away with its client, and `delivery` decides what
-goes out again. Any exception ends the connection, never the thread.
+paho is handed a few reports at a time and never resends: a connection that ends is thrown away, and `delivery` decides what goes out again.
+Any exception ends the connection, never the thread.
 """
 
 import logging
@@ -56,15 +56,9 @@ TRY_NEWER_AFTER_SILENCE_S: Final = 3_600.0
 """After a fallback to 3.1.1: MQTT 5 is tried again at the first connection after a day; after silence instead of a refusal, an hour."""
 
 _UNSUPPORTED_VERSION: Final = "Unsupported protocol version"
+_TAKEN_OVER: Final = "Session taken over"
 _FORBIDDEN_NAMES: Final = frozenset(
-    {
-        "Bad user name or password",
-        "Not authorized",
-        "Client identifier not valid",
-        "Banned",
-        "Bad authentication method",
-        "Session taken over",
-    }
+    ("Bad user name or password", "Not authorized", "Client identifier not valid", "Banned", "Bad authentication method", _TAKEN_OVER)
 )
 _log = logging.getLogger(__name__)
 
@@ -110,7 +104,7 @@ class Uplink:
         return self._thread is not None and self._thread.is_alive()
 
     def wake(self) -> None:
-        """End a wait between two connections now."""
+        """Connect now rather than when the backoff ends."""
         self._wake.set()
 
     def stop(self, why: str, timeout_s: float = 5.0) -> bool:

@@ -43,13 +43,14 @@ Publish = Callable[[str, bytes], bool]
 
 @dataclass(slots=True)
 class _Waiting:
-    """An ack that is being held back, for one epoch of one center."""
+    """An ack that is being held back, for one epoch of one center. asked: by an empty report, which wants to know all that is held."""
 
     center: str
     epoch: str
     due_s: float
     book: Book | None = None
     touched: RangeSet = field(default_factory=RangeSet)
+    asked: bool = False
     refused: dict[int, str] = field(default_factory=dict)
     sent: int | None = None
     received_ms: int = 0
@@ -126,6 +127,7 @@ class Acks:
         waiting.book = admitted.book or waiting.book
         for seq in stored:
             waiting.touched.add(seq)
+        waiting.asked = waiting.asked or not (report.records or report.refused)
         waiting.refused.update(admitted.refused)
         waiting.refused.update(rejected)
         if report.sent is not None:
@@ -142,7 +144,7 @@ class Acks:
 
     def _acks(self, waiting: _Waiting) -> Iterator[Ack]:
         """Usually one; more where there are more ranges or refusals than one may carry."""
-        stored: list[Range] = waiting.book.accepted.around(first for first, _ in waiting.touched) if waiting.book else []
+        stored = _named(waiting)
         refused = sorted(waiting.refused.items())
         for start in range(0, max(len(stored), len(refused), 1), MAX_RANGES):
             part = slice(start, start + MAX_RANGES)
@@ -173,6 +175,14 @@ class Acks:
         times = self._times(report.sent if report else None, admitted.received_ms)
         ack = Ack(report.epoch if report else None, *times, clock=self._clock(), hold=admitted.reason)
         self._publish(topic(admitted.center, "ack"), encode_ack(ack))
+
+
+def _named(waiting: _Waiting) -> list[Range]:
+    if waiting.book is None:
+        return []
+    if waiting.asked:
+        return list(waiting.book.accepted)
+    return waiting.book.accepted.around(first for first, _ in waiting.touched)
 
 
 class _Seldom:

@@ -93,6 +93,8 @@ class Admission:
         admitted = Admitted(ACCEPTED, center, received_ms, report)
         if report.records or report.refused:
             self._take(admitted, center, report, received_ms // 1000)
+        else:  # a question: its answer names what is held of the epoch
+            admitted.book = self._books.of(center, report.epoch, received_ms // 1000)
         return admitted
 
     def _hold(self, center: str, payload: bytes, received_ms: int) -> Admitted:

@@ -1,6 +1,6 @@
 """The tables of ``docs/metrics.md``, made from the same declarations as the stored points; a test keeps the page true.
 
-    python -m kerege_collector.metrics_doc docs/metrics.md     writes them into the page, between the marks
+python -m kerege_collector.metrics_doc docs/metrics.md     writes them into the page, between the marks
 """
 
 import sys

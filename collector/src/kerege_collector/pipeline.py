@@ -27,7 +27,7 @@ from kerege_wire.topics import center_of
 
 log = logging.getLogger(__name__)
 
-IDLE_S: Final = 1.0
+IDLE_S: Final = 0.5
 """Longest wait for a first message: acks that fall due and the housekeeping are looked at this often."""
 
 MAX_ROWS: Final = 20_000

@@ -64,24 +64,22 @@ class CenterTags:
     """The tags of each center as they stand in a line, worked out once per registry."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._known: dict[str, str] = {}
+        self._current: tuple[Registry, dict[str, str]] = registry, {}
 
     def use(self, registry: Registry) -> None:
-        """The registry was read anew. One assignment each, so that the worker sees old or new tags and nothing between."""
-        self._registry = registry
-        self._known = {}
+        """The registry was read anew. One assignment, so that the worker never notes old tags for a new registry."""
+        self._current = registry, {}
 
     def __call__(self, center: str) -> str:
-        tags = self._known.get(center)
+        registry, known = self._current
+        tags = known.get(center)
         if tags is None:
-            entry = self._registry.get(center)
-            tags = (
+            entry = registry.get(center)
+            tags = known[center] = (
                 center_tags(center, district=entry.district, link=entry.link_kind, provider=entry.provider)
                 if entry
                 else center_tags(center)
             )
-            self._known[center] = tags
         return tags
 
 

@@ -35,7 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     _up(commands.add_parser("up", help="run broker, collector and an agent of this machine, until Ctrl-C"))
     _chaos(commands.add_parser("chaos", help="break everything at random moments, then audit every record"))
     benches = commands.add_parser("bench", help="measure what things cost").add_subparsers(dest="bench", required=True, metavar="NAME")
+    _bench_wire(benches.add_parser("wire", help="bytes of a heartbeat and of a batch, and the time to write and read them"))
+    _bench_ingest(benches.add_parser("ingest", help="reports a second from broker to store, and what they cost the collector"))
     _bench_agent(benches.add_parser("agent", help="memory, CPU and disk writes of a steady agent"))
+    _fuzz(commands.add_parser("fuzz", help="feed the readers and the admission damaged messages for a while"))
     return parser
 
 
@@ -82,5 +85,42 @@ def _bench_agent(parser: argparse.ArgumentParser) -> None:
         from kerege_lab.bench.agent import run
 
         return run(seconds=options.seconds, warm_up_s=options.warm_up, as_json=options.json)
+
+    _with_json(parser, run)
+
+
+def _bench_wire(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--qos", action="store_true", help="also measure what a report costs on the network with QoS 0 and 1 (Mosquitto, TLS)")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.bench.wire import run
+
+        return run(as_json=options.json, qos=options.qos)
+
+    _with_json(parser, run)
+
+
+def _bench_ingest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", choices=("sqlite", "influx"), default="influx", help="what keeps the records (default: %(default)s)")
+    parser.add_argument("--reports", type=int, default=100_000, metavar="N", help="how many are published (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, help="publish for so long instead")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.bench.ingest import run
+
+        return run(options.store, options.reports, options.seconds, as_json=options.json)
+
+    _with_json(parser, run)
+
+
+def _fuzz(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=300.0, help="how long (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="repeat an earlier run (default: a random one, which is shown)")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.fuzz import TARGETS, run
+        from kerege_lab.fuzz_collector import admission
+
+        return run(options.seconds, as_json=options.json, seed=options.seed, targets=[*TARGETS, admission()])
 
     _with_json(parser, run)

@@ -113,8 +113,9 @@ class Center:
         ]
 
     def _ping(self, _at_s: float, *, online: bool) -> list[Ping]:
-        self.pings += 1
-        return [self._train(SETTINGS.targets[self.pings % len(SETTINGS.targets)].name, online=online)]
+        first, count = self.pings, min(SETTINGS.probes.ping.targets_per_run, len(SETTINGS.targets))
+        self.pings += count
+        return [self._train(SETTINGS.targets[turn % len(SETTINGS.targets)].name, online=online) for turn in range(first, first + count)]
 
     def _train(self, target: str, *, online: bool) -> Ping:
         sent = SETTINGS.probes.ping.count

@@ -86,6 +86,7 @@ class ChaosRun:
         for agent in self.town.agents:
             agent.stop()
         self.town.collector.stop()
+        self.journals.poll()
         found = self._recoveries(acks.seen)
         return Outcome(
             store=self.town.wanted.store,
@@ -200,7 +201,6 @@ class ChaosRun:
         return {(line["center"], line["epoch"], line["seq"]) for line in lines if line.get("seq") is not None}
 
     def _audit(self, until_s: float) -> Audit:
-        self.journals.poll()
         stored = map(found_record, self.town.collector.json_lines("records"))
         return audit(self.journals.journal, stored, refused=self._refused(), killed=self._notes.killed, until_s=until_s)
 
