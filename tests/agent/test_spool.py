@@ -1,5 +1,6 @@
 """The spool: durable before `put` returns, gone only by an ack, the same to the letter when sent again, bounded."""
 
+import contextlib
 import json
 import os
 import resource
@@ -527,6 +528,11 @@ def truncated(directory: Path) -> None:
     os.truncate(directory / "spool.db", (directory / "spool.db").stat().st_size // 2)
 
 
+def empty_schema(directory: Path) -> None:
+    with closing(sqlite3.connect(directory / "spool.db")) as database, database:
+        database.execute("DROP VIEW records")
+
+
 def flipped_pages(directory: Path) -> None:
     fold(directory)
     size = (directory / "spool.db").stat().st_size
@@ -549,6 +555,7 @@ def garbage_in_log(directory: Path) -> None:
         (garbage_first_pages, 270),
         (truncated, 60),
         (flipped_pages, 200),
+        (empty_schema, 300),
         (garbage_log_header, 300),
         (garbage_in_log, 280),
     ],
@@ -615,6 +622,35 @@ def test_a_flipped_bit_in_a_value_is_noticed(tmp_path: Path, spools: Opener) -> 
     assert isinstance(drop, Drop)
     assert (drop.dropped_epoch, drop.dropped_seqs, drop.reason) == (spool.epoch, "2", "damaged on disk")
     assert again.depth == 3
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_salvage_that_is_interrupted_is_done_again_or_finished(
+    tmp_path: Path, spools: Opener, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut at any moment of a salvage: the next start has every record that could be read, and reports the damage."""
+    place = tmp_path / "spool"
+    filled(place)
+    garbage_header(place)
+    renames = []
+    real = Path.rename
+
+    def cut_off(self: Path, target: Path) -> Path:
+        renames.append(target)
+        if len(renames) == step:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", cut_off)
+    with contextlib.suppress(KeyboardInterrupt):
+        spools(place)
+    monkeypatch.undo()
+    monkeypatch.setattr(spool_module, "counts_since_boot", lambda: True)
+    spool = spools(place)
+    assert len(all_rows(spool)) == 300
+    assert spool.previous.spool == ("damaged" if len(renames) >= step else "kept")
+    assert not list(place.glob("*.salvage*"))
+    assert len([path for path in place.glob("spool.db.damaged-*") if not path.name.endswith("-wal")]) == 1
 
 
 def test_only_some_damaged_files_are_kept(tmp_path: Path, spools: Opener) -> None:

@@ -1,5 +1,6 @@
 """When an acknowledgement leaves, and what it says (`ack`)."""
 
+import itertools
 import zlib
 
 import pytest
@@ -63,6 +64,14 @@ def test_an_empty_report_is_answered_at_once() -> None:
     assert broker.last.stored == ((1, 7), (20, 30))
 
 
+def test_the_answer_to_an_empty_report_names_all_that_is_held() -> None:
+    """An agent that asks what there is learns all ranges of its epoch, however many."""
+    broker = Broker()
+    ranges = [(seq, seq) for seq in range(1, 2 * MAX_RANGES + 11, 2)]
+    broker.acks.add(admitted(book_of(*ranges)), [], [], 0.0)
+    assert [pair for _, ack in broker.sent for pair in ack.stored] == ranges
+
+
 def test_an_unsynchronised_clock_is_said() -> None:
     """The agents must know when the collector's own time is in doubt."""
     broker = Broker()
@@ -95,7 +104,7 @@ def test_acks_of_many_centers_are_spread() -> None:
         broker.acks.flush(float(second))
         sent_by.append(len(broker.sent))
     assert sent_by[-1] == 100
-    assert all(later > earlier for earlier, later in zip(sent_by, sent_by[1:], strict=False))
+    assert all(later > earlier for earlier, later in itertools.pairwise(sent_by))
 
 
 def test_a_prompt_report_takes_along_what_waits() -> None:

@@ -79,9 +79,9 @@ class Sender:
 
     def _hear(self, _: object, __: object, message: paho.MQTTMessage) -> None:
         if message.topic == COLLECTOR_STATE:
-            self.states.append(decode_state(message.payload).state)
+            self.states.append(decode_state(bytes(message.payload)).state)
             return
-        ack = decode_ack(message.payload)
+        ack = decode_ack(bytes(message.payload))
         with self._lock:
             if ack.hold is not None:
                 self.holds.append(ack.hold)

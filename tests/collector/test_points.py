@@ -23,41 +23,55 @@ def row(body: Body, *, clock: str = "synced", within_s: int | None = None, seq: 
     return Row("demo", "Zk3q9w2a", seq, time, kind_of(body), clock, within_s, body, time + 1)
 
 
-GOLDEN = [
+GOLDEN: list[tuple[Body, str]] = [
     (
         Tick("online", None, "++.+==+", "cloudflare", "datagram", 612.0, 0.73),
-        'tick,center=demo,district=Abai,link=geo,provider=KazSat epoch="Zk3q9w2a",seq=7i,clock="synced",result="online",rungs="++.+==+",'
-        'target="cloudflare",via="datagram",rtt_ms=612.0,gateway_rtt_ms=0.73,online=1i 1795465800',
+        (
+            'tick,center=demo,district=Abai,link=geo,provider=KazSat epoch="Zk3q9w2a",seq=7i,clock="synced",result="online",'
+            'rungs="++.+==+",target="cloudflare",via="datagram",rtt_ms=612.0,gateway_rtt_ms=0.73,online=1i 1795465800'
+        ),
     ),
     (
         Tick("offline", broken="gateway", error="timeout"),
-        'tick,center=demo,district=Abai,link=geo,provider=KazSat epoch="Zk3q9w2a",seq=7i,clock="synced",result="offline",broken="gateway",'
-        'error="timeout",online=0i 1795465800',
+        (
+            'tick,center=demo,district=Abai,link=geo,provider=KazSat epoch="Zk3q9w2a",seq=7i,clock="synced",result="offline",'
+            'broken="gateway",error="timeout",online=0i 1795465800'
+        ),
     ),
     (
         Ping("google", family=4, via="raw", sent=10, received=9, rtt_min_ms=540.0, rtt_p95_ms=700.5),
-        'ping,center=demo,district=Abai,link=geo,provider=KazSat,target=google epoch="Zk3q9w2a",seq=7i,clock="synced",family=4i,via="raw",'
-        "sent=10i,received=9i,rtt_min_ms=540.0,rtt_p95_ms=700.5,loss_percent=10.0,pdv_p95_ms=160.5 1795465800",
+        (
+            'ping,center=demo,district=Abai,link=geo,provider=KazSat,target=google epoch="Zk3q9w2a",seq=7i,clock="synced",family=4i,'
+            'via="raw",sent=10i,received=9i,rtt_min_ms=540.0,rtt_p95_ms=700.5,loss_percent=10.0,pdv_p95_ms=160.5 1795465800'
+        ),
     ),
     (
         Dns("system", error="no reply"),
-        'dns,center=demo,district=Abai,link=geo,provider=KazSat,target=system epoch="Zk3q9w2a",seq=7i,clock="synced",error="no reply" '
-        "1795465800",
+        (
+            'dns,center=demo,district=Abai,link=geo,provider=KazSat,target=system epoch="Zk3q9w2a",seq=7i,clock="synced",error="no reply" '
+            "1795465800"
+        ),
     ),
     (
         Http("page", status=200, portal=False, first_byte_ms=0.5),
-        'http,center=demo,district=Abai,link=geo,provider=KazSat,target=page epoch="Zk3q9w2a",seq=7i,clock="synced",first_byte_ms=0.5,'
-        "status=200i,portal=false 1795465800",
+        (
+            'http,center=demo,district=Abai,link=geo,provider=KazSat,target=page epoch="Zk3q9w2a",seq=7i,clock="synced",first_byte_ms=0.5,'
+            "status=200i,portal=false 1795465800"
+        ),
     ),
     (
         Traffic("eth0", 300.0, 3_000_000, 0),
-        'traffic,center=demo,district=Abai,link=geo,provider=KazSat epoch="Zk3q9w2a",seq=7i,clock="synced",interface="eth0",'
-        "interval_s=300.0,received_bytes=3000000i,sent_bytes=0i,received_mean_kbps=80.0,sent_mean_kbps=0.0 1795465800",
+        (
+            'traffic,center=demo,district=Abai,link=geo,provider=KazSat epoch="Zk3q9w2a",seq=7i,clock="synced",interface="eth0",'
+            "interval_s=300.0,received_bytes=3000000i,sent_bytes=0i,received_mean_kbps=80.0,sent_mean_kbps=0.0 1795465800"
+        ),
     ),
     (
         Drop("Zk3q9w2a", "3-7,12", "ping", 6),
-        'drop,center=demo,district=Abai,link=geo,provider=KazSat epoch="Zk3q9w2a",seq=7i,clock="synced",dropped_epoch="Zk3q9w2a",'
-        'dropped_seqs="3-7,12",dropped_kind="ping",count=6i 1795465800',
+        (
+            'drop,center=demo,district=Abai,link=geo,provider=KazSat epoch="Zk3q9w2a",seq=7i,clock="synced",dropped_epoch="Zk3q9w2a",'
+            'dropped_seqs="3-7,12",dropped_kind="ping",count=6i 1795465800'
+        ),
     ),
 ]
 
@@ -113,7 +127,7 @@ NASTY = ["plain", 'say "hi"', "back\\slash", "end\\", 'both\\"', "a,b=c d", "Ó¨Ñ
 def test_influxdb_reads_back_what_was_written(any_influx: InfluxTarget) -> None:
     """Strings of any kind, as tags and as fields, come back the same; only a backslash that ends a tag becomes a slash."""
     rows = [row(Http(text, error=text), seq=number + 1, time=TIME + number) for number, text in enumerate(NASTY)]
-    any_influx.write("\n".join(line(item, center_tags("nasty-points", district=item.body.error)) for item in rows))  # type: ignore[arg-type]
+    any_influx.write("\n".join(line(item, center_tags("nasty-points", district=item.body.error)) for item in rows))
     found = any_influx.query("SELECT error, seq, target, district FROM http WHERE center = 'nasty-points' ORDER BY time")
     assert [item["error"] for item in found] == NASTY
     assert [item["target"] for item in found] == [text.replace("end\\", "end/") for text in NASTY]
@@ -139,7 +153,7 @@ def test_every_declared_field_is_stored() -> None:
 
 def test_every_field_of_a_line_is_in_the_table_with_its_type() -> None:
     """Lines of full records have the fields of the table, all of them, in these types."""
-    full = [
+    full: list[Body] = [
         Tick("offline", "dns", "++.+---", "a", "tcp", 1.0, 1.0, 1.0, "e"),
         Ping("a", 4, "raw", 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, "e"),
         Dns("a", "udp", "n", 1.0, "NOERROR", "e"),

@@ -256,7 +256,7 @@ def test_a_real_server_has_it_once_however_often_it_is_written(any_influx: Influ
 
 
 def test_a_field_of_another_type_is_found_in_the_batch(influxd: Influxd) -> None:
-    """Somebody has written rtt_ms as a string into the series: InfluxDB 1.x refuses that field for ever, in those shards, and keeps the rest."""
+    """Somebody has written rtt_ms as a string: InfluxDB 1.x refuses the field as a float from then on, and takes all other points."""
     influxd.query("CREATE DATABASE conflict")
     conflict = InfluxTarget(influxd.url, influxd.target.token, "", "conflict")
     conflict.write(f'tick,center=demo rtt_ms="fast" {NOW_S}')

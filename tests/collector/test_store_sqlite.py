@@ -11,7 +11,7 @@ from kerege_collector.stores.sqlite import DAY_S, TIDY_EVERY_S, TIDY_ROWS, Sqlit
 from kerege_wire import Body, Boot, Dns, Drop, Host, Http, Ping, Tick, Traffic, kind_of
 
 NOW_S = 1_795_465_800
-BODIES = [
+BODIES: list[Body] = [
     Tick("online", rtt_ms=612.0),
     Ping("google", family=4, sent=10, received=9),
     Dns("system", error="no reply"),
@@ -23,9 +23,8 @@ BODIES = [
 ]
 
 
-def row(seq: int, body: Body = BODIES[0], *, received_s: int = NOW_S, **changes: object) -> Row:
-    made = Row("demo", "epoch-01", seq, NOW_S + seq, kind_of(body), "synced", None, body, received_s)
-    return made._replace(**changes)
+def row(seq: int, body: Body = BODIES[0], *, received_s: int = NOW_S) -> Row:
+    return Row("demo", "epoch-01", seq, NOW_S + seq, kind_of(body), "synced", None, body, received_s)
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def store(path: Path) -> Iterator[SqliteStore]:
 
 def test_every_kind_comes_back_as_it_was(store: SqliteStore) -> None:
     """A record read from the store is the record that was written, quality of its time included."""
-    rows = [row(number + 1, body, clock="estimated", within_s=60) for number, body in enumerate(BODIES)]
+    rows = [row(number + 1, body)._replace(clock="estimated", within_s=60) for number, body in enumerate(BODIES)]
     assert store.write(rows) == []
     assert [found for _, found in store.all()] == rows
 
@@ -84,7 +83,7 @@ def test_old_records_are_forgotten_in_small_steps(store: SqliteStore) -> None:
 
 def test_nothing_young_is_forgotten(store: SqliteStore) -> None:
     """Retention counts from the arrival: a backlog of last year is kept as long as anything else."""
-    store.write([row(1, time=NOW_S - 500 * DAY_S)])
+    store.write([row(1)._replace(time=NOW_S - 500 * DAY_S)])
     store.tidy(NOW_S)
     assert len(list(store.all())) == 1
 

@@ -49,7 +49,7 @@ def section(heading: str) -> str:
 def table(text: str) -> list[list[str]]:
     """The rows of a table without its head."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+    return [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in lines[2:]]
 
 
 def quoted(cell: str) -> list[str]:
@@ -148,7 +148,7 @@ def test_the_table_of_a_message_has_its_members(heading: str, declared: Any, bes
 
 def test_the_limits_are_the_codes() -> None:
     """In the order of the table."""
-    rows = table(section("Bytes"))[3:]
+    rows = table("| limit |" + section("Bytes").partition("| limit |")[2])
     stated = [int(re.sub("[, a-z]", "", row[1])) for row in rows if row[1][0].isdigit()]
     assert stated == [MAX_PAYLOAD_BYTES, MAX_INFLATED_BYTES, MAX_RECORDS, MAX_FIELDS, MAX_UNKNOWN_DEPTH, MAX_RANGES]
     assert f"at most {MAX_TEXT} characters" in section("Bytes")

@@ -289,7 +289,10 @@ class Delivery:
         self._live_since_ms = None
         self._live_seen = self._queue.produced
         assert self._mark is not None
-        keys = [key for key in self._unsent(self._pace.batch_records + 1) if key > self._mark]
+        unsent = self._unsent(self._pace.batch_records + 1)
+        keys = [key for key in unsent if key > self._mark]
+        if len(keys) < len(unsent) and not self._draining:  # a full disk held them back when the backlog went: their times were not durable
+            self._draining, self._drain_at_ms = True, now_ms
         if not keys:
             return None
         self._mark = max(keys)

@@ -1,7 +1,7 @@
 """The run before this one, as the spool remembers it: the proof of power cuts, and of lost tails."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +53,12 @@ def look_back(file: SpoolFile, spans: Mapping[int, Span], *, boot_id: str, spool
         spool=spool,
         salvaged=salvaged,
     )
+
+
+def last_known_s(latest_s: int | None, spans: Iterable[Span], *more: int | None) -> int | None:
+    """The latest of these times, and of those that spans remember; None where none is known."""
+    times = [latest_s, *more, *(time_s for span in spans for time_s in (span.last_s, span.after_s))]
+    return max((time_s for time_s in times if time_s is not None), default=None)
 
 
 def damage_note(epoch: str, salvaged: int) -> str:

@@ -137,3 +137,8 @@ class Span:
     last_seq: int = 0
     last_s: int | None = None
     why: str | None = None
+
+
+def lost_span(span: int, epoch: str) -> Span:
+    """A span whose own row is lost, made up from its records: their identity needs no more than the epoch."""
+    return Span(span, epoch, f"lost-{span}", 0)

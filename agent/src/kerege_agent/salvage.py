@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from kerege_agent.carve import Found, carve_file, carve_log, log_is_damaged
-from kerege_agent.rows import Row, Span, row_from
+from kerege_agent.rows import Row, Span, lost_span, row_from
 from kerege_agent.spool_file import PAGE_BYTES, TABLES, Changes, RefusedError, SpoolFile
 
 KEEP_DAMAGED: Final = 3
@@ -32,47 +32,66 @@ def has_damaged_log(path: Path) -> bool:
         return False
 
 
-def put_back(aside: Path, path: Path) -> None:
-    """Undo `set_aside`. Raises OSError."""
-    path.unlink(missing_ok=True)
-    log_of(path).unlink(missing_ok=True)
-    aside.rename(path)
-    with suppress(FileNotFoundError):
-        log_of(aside).rename(log_of(path))
+def rebuild(path: Path) -> int:
+    """Put a new file in the place of a damaged one, with all that can be read out of it. How many records were there?
+
+    May be interrupted anywhere: the damaged file stays in its place until the new one is complete, and `finish` does the rest.
+    Raises RefusedError, sqlite3.Error or OSError where the disk refuses.
+    """
+    half = path.with_name(path.name + ".salvage")
+    for old in (half, log_of(half)):
+        old.unlink(missing_ok=True)
+    file = SpoolFile(half)
+    try:
+        count = _salvage(path, file)
+    finally:
+        file.close()
+    half.rename(_complete(path))
+    finish(path)
+    return count
 
 
-def set_aside(path: Path) -> Path:
-    """Rename the file and its log, so that a new one can be made in their place. Raises OSError."""
+def finish(path: Path) -> bool:
+    """If a complete new file waits, set the damaged one aside and put the new one in its place. Was there one? Raises OSError."""
+    complete = _complete(path)
+    if not complete.exists():
+        return False
+    set_aside(path)
+    complete.rename(path)
+    return True
+
+
+def _complete(path: Path) -> Path:
+    return path.with_name(path.name + ".salvaged")
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file and its log. The log goes first: left behind, it would be folded into the file that comes. Raises OSError."""
     aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = aside.with_name(f"{aside.name.partition('.n')[0]}.n{number}")
-    path.rename(aside)
-    with suppress(FileNotFoundError):
-        log_of(path).rename(log_of(aside))
-    with suppress(FileNotFoundError):
-        path.with_name(path.name + "-shm").unlink()
+    while aside.exists() or log_of(aside).exists():
+        aside = aside.with_name(aside.name + "+")
+    for old, new in ((log_of(path), log_of(aside)), (path, aside)):
+        with suppress(FileNotFoundError):
+            old.rename(new)
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
     _forget_old(path, keep=aside)
-    return aside
 
 
 def _forget_old(path: Path, *, keep: Path) -> None:
-    damaged = [found for found in path.parent.glob(f"{path.name}.damaged-*") if found != keep and not found.name.endswith(("-wal", "-shm"))]
+    damaged = [found for found in path.parent.glob(f"{path.name}.damaged-*") if found != keep and not found.name.endswith("-wal")]
     damaged.sort(key=lambda found: found.stat().st_ctime_ns)
     for old in damaged[: -(KEEP_DAMAGED - 1)]:
         old.unlink(missing_ok=True)
         log_of(old).unlink(missing_ok=True)
 
 
-def salvage(aside: Path, file: SpoolFile) -> int:
-    """Copy all that can be read from a file that was set aside into a new one. How many records were there? Raises RefusedError."""
+def _salvage(damaged: Path, file: SpoolFile) -> int:
     pulled = _Salvage(file)
     with suppress(FileNotFoundError):  # before SQLite opens the file, which would drop a log that it does not like
-        pulled.add(carve_log(log_of(aside).read_bytes(), PAGE_BYTES))
-    whole = pulled.add_tree(aside)
+        pulled.add(carve_log(log_of(damaged).read_bytes(), PAGE_BYTES))
+    whole = pulled.add_tree(damaged)
     if not whole:
-        pulled.add(carve_file(aside, PAGE_BYTES))
+        pulled.add(carve_file(damaged, PAGE_BYTES))
     pulled.finish()
     return len(pulled.keys)
 
@@ -105,10 +124,10 @@ class _Salvage:
         if len(self._rows) >= _CHUNK_ROWS:
             self._write()
 
-    def add_tree(self, aside: Path) -> bool:
+    def add_tree(self, path: Path) -> bool:
         """Read the file as SQLite sees it, from both ends. Was it whole?"""
         try:
-            with closing(sqlite3.connect(aside, isolation_level=None)) as damaged:
+            with closing(sqlite3.connect(path, isolation_level=None)) as damaged:
                 damaged.text_factory = lambda raw: raw.decode("utf-8", "replace")
                 damaged.execute("PRAGMA writable_schema=ON")  # reads a file that is shorter than its header says
                 sound = damaged.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
@@ -116,7 +135,7 @@ class _Salvage:
                     [sound, *(self._scan(damaged, table, order) for table in TABLES for order in ("ASC", "DESC")), self._rest(damaged)]
                 )
         except sqlite3.Error as error:
-            _log.warning("spool.unreadable", extra={"fields": {"file": aside.name, "error": str(error)}})
+            _log.warning("spool.unreadable", extra={"fields": {"file": path.name, "error": str(error)}})
             return False
 
     def _scan(self, damaged: sqlite3.Connection, table: str, order: str) -> bool:
@@ -145,7 +164,7 @@ class _Salvage:
         self._rows.clear()
 
     def finish(self) -> None:
-        """A span whose own row is lost is made up from its records: their identity needs no more than the epoch."""
+        """A span whose own row is lost is made up from its records."""
         for span, epoch in self._epochs.items():
-            self._spans.setdefault(span, Span(span, epoch, f"lost-{span}", 0))
+            self._spans.setdefault(span, lost_span(span, epoch))
         self._write(list(self._spans.values()))

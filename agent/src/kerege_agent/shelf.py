@@ -90,16 +90,21 @@ class Shelf:
         if self.trouble is not None:
             if self.now_ms < self._retry_ms and not force:
                 return False
-        elif not (self.held or self.gone or self.spans or self.notes):
+        elif not self._waiting:
             return True
         elif self._flush_ms and not force and 0 <= self.now_ms - self._flushed_ms < self._flush_ms:
             return False
         self._flushed_ms = self.now_ms
         return self._guard(lambda: self._write(durable=durable or bool(self.held))) is not None
 
+    @property
+    def _waiting(self) -> bool:
+        return bool(self.held or self.gone or self.spans or self.notes)
+
     def _write(self, *, durable: bool) -> bool:
-        if self._stale:  # the file could still be read; to write again it wants a fresh start, which reads all of it
+        if self._stale or (self.trouble is not None and not self._waiting):
             self._probe()
+        if self._stale:  # the file could still be read; to write again it wants a fresh start
             self.close()
             self._stale = False
         file = self._opened()
@@ -108,8 +113,8 @@ class Shelf:
             self.gone.clear()
         rows, spans = list(self.held.values()), list(self.spans.values())
         file.apply(Changes(rows=rows, gone=list(self.gone.items()), spans=spans, notes=self.notes), durable=durable)
-        for waiting in (self.held, self.shadows, self.gone, self.spans, self.notes):
-            waiting.clear()
+        for written in (self.held, self.shadows, self.gone, self.spans, self.notes):
+            written.clear()
         if self.trouble is not None:
             _log.warning("spool.disk_recovered", extra={"fields": {"records": len(rows), "before": self.trouble}})
             self.trouble, self._wait_ms = None, FIRST_RETRY_MS
@@ -244,7 +249,7 @@ class Shelf:
 
     def _probe(self) -> None:
         """Raises OSError while the disk takes nothing at all, which is cheap to find out."""
-        probe = self._path.with_name(self._path.name + ".probe")
+        probe = self._beside(".probe")
         try:
             probe.write_bytes(bytes(_PROBE_BYTES))
         finally:
@@ -254,8 +259,8 @@ class Shelf:
         if self._file is not None:
             return self._file
         new = not self._path.exists()
-        if not new and self._has_damaged_log():
-            return self._salvaged("the write-ahead log is damaged")
+        if self._has_damaged_log() or self._is_half_salvaged():
+            return self._salvaged("the write-ahead log is damaged, or a salvage was interrupted")
         try:
             self._file = SpoolFile(self._path)
         except sqlite3.Error as error:
@@ -274,24 +279,26 @@ class Shelf:
             return False
         return True
 
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
+
+    def _is_half_salvaged(self) -> bool:
+        return self._beside(".salvaged").exists()
+
     def _has_damaged_log(self) -> bool:
-        if not self._path.with_name(self._path.name + "-wal").exists():
-            return False  # after a clean stop
+        if not self._path.exists() or not self._beside("-wal").exists():
+            return False  # as after a clean stop
         from kerege_agent.salvage import has_damaged_log  # noqa: PLC0415 - memory: as below
 
         return has_damaged_log(self._path)
 
     def _salvaged(self, why: str) -> SpoolFile:
-        from kerege_agent.salvage import put_back, salvage, set_aside  # noqa: PLC0415 - memory: most agents never need it
+        from kerege_agent.salvage import finish, rebuild  # noqa: PLC0415 - memory: most agents never need it
 
-        aside = set_aside(self._path)
-        try:
-            file = SpoolFile(self._path)
-            salvaged = salvage(aside, file)
-        except (sqlite3.Error, RefusedError):
-            put_back(aside, self._path)
-            raise
-        self._file = file
-        _log.error("spool.damaged", extra={"fields": {"error": why[:200], "set_aside": aside.name, "salvaged": salvaged}})
-        self._attached(file, "damaged", salvaged)
-        return file
+        if not finish(self._path):
+            rebuild(self._path)
+        self._file = SpoolFile(self._path)
+        salvaged = self._file.census().kinds.total()
+        _log.error("spool.damaged", extra={"fields": {"error": why[:200], "salvaged": salvaged}})
+        self._attached(self._file, "damaged", salvaged)
+        return self._file

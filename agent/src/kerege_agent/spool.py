@@ -18,8 +18,8 @@ from typing import Any, Final
 from kerege_agent import remembered, thinning
 from kerege_agent.clock import ClockModel, Reading, Sample, counts_since_boot
 from kerege_agent.placing import place_spans
-from kerege_agent.previous import DAMAGE_NOTE, PreviousRun, damage_note, look_back
-from kerege_agent.rows import Found, Row, Span, key_of, seq_of, span_of, text_of
+from kerege_agent.previous import DAMAGE_NOTE, PreviousRun, damage_note, last_known_s, look_back
+from kerege_agent.rows import Found, Row, Span, key_of, lost_span, seq_of, span_of, text_of
 from kerege_agent.seconds import Seconds
 from kerege_agent.shelf import Shelf
 from kerege_agent.spool_file import SpoolFile
@@ -270,7 +270,7 @@ class Spool:
             span = self._spans[row.span]
             if span.offset_ms is None:
                 continue
-            time_s = self._fixing.take(row.series, (row.mono_ms + span.offset_ms) // 1000, span.after_s)
+            time_s = self._fixing.take(row.series, (row.mono_ms + span.offset_ms) // 1000, self._floor_of(span))
             self._shelf.fix(replace(row, time_s=time_s, clock=span.clock, within_s=span.within_s))
             self._tell({"epoch": row.epoch, "seq": row.seq, "time": time_s})
             if row.epoch == self.epoch:
@@ -279,6 +279,10 @@ class Spool:
         if not self._shelf.unfixed:
             self._fixing.clear()
             self._fixed_to = 0
+
+    def _floor_of(self, span: Span) -> int | None:
+        """The last second that is known to be taken before a span: when it began, or when an earlier run had fixed a part of it."""
+        return last_known_s(span.after_s, (), self._seconds.floor_s)
 
     def _note_clock(self) -> None:
         """Keep what was learned for a run that follows in the same boot."""
@@ -306,9 +310,10 @@ class Spool:
 
     def _attach(self, file: SpoolFile, spool: str, salvaged: int) -> None:
         """A file has come in: at the start, after the disk refused it for a while, or a new one in place of a damaged one."""
-        found = {span.span: span for span in file.spans()}
+        census = file.census()
+        found = {number: lost_span(number, epoch) for number, epoch in census.epochs.items()} | {span.span: span for span in file.spans()}
         if not self._registered:
-            self._register(file, spool, salvaged, found)
+            self._register(file, spool, salvaged, found, census.latest_s)
         elif spool == "damaged":
             self._shelf.notes[DAMAGE_NOTE] = damage_note(self.epoch, salvaged)
         own = {number: span for number, span in self._spans.items() if span.epoch == self.epoch}
@@ -317,12 +322,11 @@ class Spool:
         self._shelf.recount()
         self._fixed_to = 0
 
-    def _register(self, file: SpoolFile, spool: str, salvaged: int, found: dict[int, Span]) -> None:
+    def _register(self, file: SpoolFile, spool: str, salvaged: int, found: dict[int, Span], latest_s: int | None) -> None:
         """The first file of this run: learn from it what came before, and take numbers behind all that is in it."""
         self._registered = True
         file.forget_spans(before=max(found, default=0))
-        known = [file.census().latest_s, *(span.last_s for span in found.values()), *(span.after_s for span in found.values())]
-        self._seconds.floor_s = max((time_s for time_s in known if time_s is not None), default=None)
+        self._seconds.floor_s = last_known_s(latest_s, found.values())
         self._recall_clock(file.note(remembered.CLOCK_NOTE))
         self.previous = look_back(file, found, boot_id=self._reading.boot_id, spool=spool, salvaged=salvaged)
         self._move_behind(max(found, default=0))
@@ -344,7 +348,8 @@ class Spool:
             self._span.why = why[:64]
             self._shelf.spans[self._span.span] = self._span
             self._note_clock()
-            self._shelf.write(durable=True, force=True)
+            if not self._shelf.write(durable=True, force=True):
+                _log.error("spool.lost_at_stop", extra={"fields": {"records": len(self._shelf.held), "error": self._shelf.trouble}})
             self._shelf.close()
 
     # --- state ---

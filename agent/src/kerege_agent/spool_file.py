@@ -73,11 +73,12 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What is in the file: records by kind, how many have no time yet, the latest time."""
+    """What is in the file: records by kind, how many have no time yet, the latest time, and the epoch of each span that has records."""
 
     kinds: Counter[str]
     unfixed: int
     latest_s: int | None
+    epochs: dict[int, str]
 
 
 def _table(kind: str) -> str:
@@ -122,8 +123,8 @@ class SpoolFile:
         version = self._value("PRAGMA user_version")
         if version == 0 and not self._value("SELECT count(*) FROM sqlite_schema"):
             self._create()
-        elif version != FORMAT:
-            raise DamagedError(f"format {version} of {self.path} is not known")
+        elif version != FORMAT or self._value("SELECT count(*) FROM sqlite_schema") != len(_SCHEMA):
+            raise DamagedError(f"format {version} with {self._value('SELECT count(*) FROM sqlite_schema')} tables is not known")
         verdict = self._value("PRAGMA quick_check(1)")
         if verdict != "ok":
             raise DamagedError(str(verdict)[:200])
@@ -224,12 +225,15 @@ class SpoolFile:
     def census(self) -> Census:
         """Count everything; reads the whole file."""
         kinds: Counter[str] = Counter()
-        unfixed, latest = 0, None
-        for kind, count, without, last in self._run("SELECT kind, count(*), sum(time_s IS NULL), max(time_s) FROM records GROUP BY kind"):
-            kinds[kind] = count
+        unfixed, latest_s = 0, None
+        epochs: dict[int, str] = {}
+        query = "SELECT kind, key >> 32, count(*), sum(time_s IS NULL), max(time_s), max(epoch) FROM records GROUP BY 1, 2"
+        for kind, span, count, without, last_s, epoch in self._run(query):
+            kinds[kind] += count
             unfixed += without
-            latest = last if latest is None else latest if last is None else max(latest, last)
-        return Census(kinds, unfixed, latest)
+            latest_s = max((time_s for time_s in (latest_s, last_s) if time_s is not None), default=None)
+            epochs[span] = epoch
+        return Census(kinds, unfixed, latest_s, epochs)
 
     def used_bytes(self) -> int:
         """Size of the pages in use, without those that are free to be used again."""

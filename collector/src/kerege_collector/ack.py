@@ -1,7 +1,7 @@
 """Acknowledgements: what is durable, what was refused, and the time; late and few, or at once where an agent asks (decision 6).
 
-Each ack names the whole held ranges around what was just committed, so it makes good for all that were lost before it. Used by
-the worker alone, after the ledger has committed.
+Each ack names the whole held ranges around what was just committed, so it makes good for all that were lost before it; the answer to
+an empty report names all that is held of the epoch. Used by the worker alone, after the ledger has committed.
 """
 
 import heapq
@@ -50,6 +50,7 @@ class _Waiting:
     due_s: float
     book: Book | None = None
     touched: RangeSet = field(default_factory=RangeSet)
+    everything: bool = False
     asked: bool = False
     refused: dict[int, str] = field(default_factory=dict)
     sent: int | None = None
@@ -128,6 +129,7 @@ class Acks:
         for seq in stored:
             waiting.touched.add(seq)
         waiting.asked = waiting.asked or not (report.records or report.refused)
+        waiting.everything |= not (report.records or report.refused)  # a question what there is
         waiting.refused.update(admitted.refused)
         waiting.refused.update(rejected)
         if report.sent is not None:
@@ -183,6 +185,13 @@ def _named(waiting: _Waiting) -> list[Range]:
     if waiting.asked:
         return list(waiting.book.accepted)
     return waiting.book.accepted.around(first for first, _ in waiting.touched)
+
+
+def _stored(waiting: _Waiting) -> list[Range]:
+    if waiting.book is None:
+        return []
+    accepted = waiting.book.accepted
+    return list(accepted) if waiting.everything else accepted.around(first for first, _ in waiting.touched)
 
 
 class _Seldom:

@@ -27,8 +27,6 @@ TIME_FUTURE: Final = "time-future"
 TIME_BEFORE_2020: Final = "time-before-2020"
 TOO_MANY_GAPS: Final = "too-many-gaps"
 TWO_AGENTS: Final = "two-agents"
-INTERNAL: Final = "internal"
-STORE_REFUSED: Final = "store-refused"
 """Reasons for which a record is refused, besides those of the wire's readers."""
 
 UNKNOWN_CENTER: Final = "unknown center"

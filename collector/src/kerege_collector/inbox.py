@@ -6,10 +6,10 @@ connection is never acknowledged on a new one.
     network thread: `session` → `_arrive` → the bounded queue → `take` → the worker
     worker: `done`, `publish`, `announce` → the outbox → network thread → `session`
 
-A message counts as taken over (PUBACK) only when the worker says so, and with MQTT 5 the broker keeps what is beyond Receive Maximum. It may be
-laxer than it should (Mosquitto 2.0.11 sends up to as many again with each PUBACK), or a broker of 3.1.1 without a window, or the message
-of QoS 0: what finds the queue full is dropped, counted and PUBACKed, and its agent sends it again, since no ack has named it. Reading goes on
-whatever happens, so that an outage of the store, however long, costs no connection.
+A message counts as taken over (PUBACK) only when the worker says so, and with MQTT 5 the broker keeps what is beyond Receive Maximum.
+It may be laxer than it should (Mosquitto 2.0.11 sends up to as many again with each PUBACK), or of 3.1.1 and without a window, and
+at QoS 0 there is none: what finds the queue full is dropped, counted and PUBACKed, and its agent sends it again, since no ack has
+named it. Reading goes on whatever happens, so that an outage of the store, however long, costs no connection.
 """
 
 import logging
@@ -33,7 +33,7 @@ MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """Most payload bytes in the queue: reports have a hundred bytes or a few thousand, so that only an attack comes near."""
 
 QUEUE_PER_WINDOW: Final = 10
-"""The queue holds this many times Receive Maximum at QoS 1; at QoS 0 no more than Receive Maximum, so that there is always room for the others."""
+"""The queue holds this many times Receive Maximum at QoS 1, and at QoS 0 no more than that once: there is always room for the others."""
 
 MAX_TOPICS: Final = 100_000
 """Most topics whose decoded names are remembered."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from kerege_collector.ack import Acks
-from kerege_collector.admit import ACCEPTED, HELD, INTERNAL, STORE_REFUSED, Admission, Admitted, alone, unreadable
+from kerege_collector.admit import ACCEPTED, HELD, Admission, Admitted, alone, unreadable
 from kerege_collector.alarm import Alarm
 from kerege_collector.books import Books
 from kerege_collector.gaps import GapCounts
@@ -21,7 +21,7 @@ from kerege_collector.inbox import Message
 from kerege_collector.ledger import Ledger, Quarantined
 from kerege_collector.persistence import Persistence, StoppedError
 from kerege_collector.stages import Stages
-from kerege_collector.stores import Rejected, RetryLater, Row, Store
+from kerege_collector.stores import INTERNAL, Rejected, RetryLater, Row, Store
 from kerege_wire import Presence, Record, Report, WireError, decode_presence
 from kerege_wire.topics import center_of
 
@@ -127,11 +127,21 @@ class Pipeline:
         """Work until `stop`."""
         try:
             while not self._stopping.is_set():
-                self._step()
+                self._step_guarded()
             self._commit(())
         except StoppedError:
             log.warning("pipeline.stopped_with_unwritten", extra={"fields": {"trouble": self.trouble}})
         self._parts.acks.flush_all()
+
+    def _step_guarded(self) -> None:
+        try:
+            self._step()
+        except StoppedError:
+            raise
+        except Exception:  # a mistake of ours in the housekeeping must not end the work
+            if self._alarm.due("step", time.monotonic()):
+                log.exception("pipeline.step_failed")
+            self._stopping.wait(IDLE_S)
 
     def _step(self) -> None:
         self._breathe()
@@ -147,7 +157,8 @@ class Pipeline:
             raise
         except Exception:
             # unacknowledged, so its agents send it again; told to the broker, or it would soon deliver nothing more
-            log.exception("pipeline.batch_failed")
+            if self._alarm.due("batch", time.monotonic()):
+                log.exception("pipeline.batch_failed")
             self._parts.books.end_batch()
             self._parts.mail.done(messages)
             return len(messages)
@@ -239,7 +250,7 @@ class Pipeline:
 
     def _upsetting(self, rows: Sequence[Row], error: Exception) -> list[Rejected]:
         if len(rows) == 1:
-            return [Rejected(rows[0], f"{INTERNAL}: {type(error).__name__}: {error}")]
+            return [Rejected(rows[0], f"{type(error).__name__}: {error}", INTERNAL)]
         middle = len(rows) // 2
         found = []
         for half in (rows[:middle], rows[middle:]):
@@ -253,7 +264,7 @@ class Pipeline:
 
     def _settle(self, reports: Sequence[Admitted], rejected: Sequence[Rejected]) -> dict[int, list[tuple[int, str]]]:
         """Enter in the books what is stored, and put the rest in quarantine. Returns refusals by index of the report."""
-        reasons = {(item.row.center, item.row.epoch, item.row.seq): item.detail for item in rejected}
+        reasons = {item.row[:3]: item for item in rejected}
         refused: dict[int, list[tuple[int, str]]] = {}
         for index, item in enumerate(reports):
             if not item.rows or item.book is None:
@@ -263,17 +274,19 @@ class Pipeline:
             item.book.accept([row.seq for row in item.rows])
         return refused
 
-    def _set_apart(self, item: Admitted, reasons: Mapping[tuple[str, str, int], str]) -> list[tuple[int, str]]:
-        bad = [row for row in item.rows if row[:3] in reasons]
+    def _set_apart(self, item: Admitted, reasons: Mapping[tuple[str, str, int], Rejected]) -> list[tuple[int, str]]:
+        bad = [reasons[row[:3]] for row in item.rows if row[:3] in reasons]
         if not bad or item.report is None or item.book is None:
             return []
         item.rows = [row for row in item.rows if row[:3] not in reasons]
-        item.book.excuse([(row.seq, row.seq) for row in bad])
-        for row in bad:
+        for rejected in bad:
+            row = rejected.row
+            item.book.excuse([(row.seq, row.seq)])
             payload = alone(item.report, Record(row.seq, row.time, row.body))
-            detail = reasons[row[:3]]
-            item.quarantined.append(Quarantined(row.center, row.epoch, row.seq, row.time, row.received_s, STORE_REFUSED, detail, payload))
-        return [(row.seq, STORE_REFUSED) for row in bad]
+            item.quarantined.append(
+                Quarantined(row.center, row.epoch, row.seq, row.time, row.received_s, rejected.reason, rejected.detail, payload)
+            )
+        return [(rejected.row.seq, rejected.reason) for rejected in bad]
 
     # --- ledger -------------------------------------------------------------------------------------------------------
 

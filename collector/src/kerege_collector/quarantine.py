@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from kerege_collector.admit import ACCEPTED, STORE_REFUSED, TWO_AGENTS, Admission, Admitted
+from kerege_collector.admit import ACCEPTED, TWO_AGENTS, Admission, Admitted
 from kerege_collector.books import Books
 from kerege_collector.ledger import Ledger, QuarantineRow
 from kerege_collector.stores import Row, Store
@@ -79,7 +79,7 @@ def readmit(
     admitted = admission.admit(topic(row.what.center, "report"), row.what.payload, now_ms)
     rows = [item._replace(received_s=row.what.received_s) for item in admitted.rows]
     rejected = store.write(rows) if rows else []
-    refused = _refusals(admitted) + [(item.row.seq, STORE_REFUSED, item.detail) for item in rejected]
+    refused = _refusals(admitted) + [(item.row.seq, item.reason, item.detail) for item in rejected]
     bad = {item.row.seq for item in rejected}
     _settle(ledger, row, [item for item in rows if item.seq not in bad], resolved=not refused)
     return Readmitted(len(rows) - len(bad), len(admitted.repeats), tuple(refused))

@@ -1,7 +1,7 @@
 """The connection to the broker as paho sees it, with the PUBLISH packets already taken out.
 
 paho 2.2 takes three system calls and the making of two MQTT 5 property tables to read one PUBLISH, 45 µs of the 100 that a report cost in
-all. It keeps the session: CONNECT, SUBSCRIBE, keepalive, our own publishes. What comes by the thousand goes past it (decision 7).
+all. It keeps the session: CONNECT, SUBSCRIBE, keepalive, our own publishes. What comes by the thousand goes past it (decision 8).
 
 paho lets its TLS context wrap each new connection: the public place where a stream of our own can stand, with TLS or without.
 """

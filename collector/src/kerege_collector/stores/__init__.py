@@ -6,7 +6,7 @@ whatever may be better later is `RetryLater`, and then nothing of the batch coun
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kerege_wire import Body
 
@@ -28,12 +28,18 @@ class Row(NamedTuple):
     received_s: int
 
 
+STORE_REFUSED: Final = "store-refused"
+INTERNAL: Final = "internal"
+"""Why a row is rejected: the store says so, or our own code stumbles over it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that this store can never take, in the store's own words."""
 
     row: Row
     detail: str
+    reason: str = STORE_REFUSED
 
 
 class RetryLater(Exception):  # noqa: N818 - an answer rather than an error: "not now"

@@ -35,6 +35,9 @@ CENTERS: Final = 500
 AHEAD: Final = 4000
 """Reports that are published and not yet committed: twice Receive Maximum, so that the collector never waits for the publisher."""
 
+MOST_REPORTS_PER_S: Final = 12_000
+"""Prepared for each second of a run that is limited by time: more than was ever measured."""
+
 LOOK_EVERY_S: Final = 0.2
 STALLED_S: Final = 60.0
 """Without any progress for so long the run is given up."""
@@ -54,9 +57,11 @@ class Look:
 
 
 def run(store: str, reports: int, seconds: float | None = None, *, as_json: bool = False) -> int:
-    """Measure with ``reports`` reports, or for as long as ``seconds``, and print. 0: within the bars and nothing lost; 1: not."""
+    """Measure with ``reports`` reports, or for ``seconds``, and print. 0: within the bars and nothing lost; 1: not."""
     if store not in STORES:
         raise ValueError(f"store {store!r}: there are {', '.join(STORES)}")
+    if seconds is not None:
+        reports = round(seconds * MOST_REPORTS_PER_S)
     with TemporaryDirectory(prefix="kerege-bench-") as directory, _house(Path(directory), store) as house:
         looks, published = _measure(house, reports, seconds, quiet=as_json)
         stored = house.count()
