@@ -167,6 +167,7 @@ def test_a_clean_stop_says_everything_and_goodbye(collector: Collector, mosquitt
     collector.start()
     wait(lambda: agent.states[-1] == "ready", collector)
     again = Sender(mosquitto.port, "demo", "cleanly0", 30)
+    wait(lambda: bool(again.states), collector)
     again.send_what_is_due()
     wait(lambda: again.done, collector)
     assert 'kerege_records_total{outcome="repeated"} ' in _metrics(collector)
@@ -179,6 +180,7 @@ def test_a_center_is_admitted_after_a_reload(collector: Collector, mosquitto: Mo
     """SIGHUP reads the registry: the held center's records are then stored. A bad file changes nothing."""
     collector.start()
     agent = Sender(mosquitto.port, "newcomer", "newcomer", 3)
+    wait(lambda: bool(agent.states), collector)
     agent.send_what_is_due()
     wait(lambda: agent.holds == ["unknown center"], collector)
     registry = directory / "centers.toml"
@@ -189,10 +191,12 @@ def test_a_center_is_admitted_after_a_reload(collector: Collector, mosquitto: Mo
     registry.write_text(good)
     os.kill(collector.pid, signal.SIGHUP)
     wait(lambda: "centers.reloaded" in collector.log.read_text(), collector)
-    time.sleep(0.01)
-    while not agent.done:
+
+    def resent() -> bool:
         agent.send_what_is_due()
-        time.sleep(0.05)
+        return agent.done
+
+    wait(resent, collector)
     agent.close()
 
 

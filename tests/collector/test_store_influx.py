@@ -145,6 +145,7 @@ def test_bodies_may_be_compressed(server: Scripted) -> None:
         ((418, "", {}), "unexpected-answer"),
         ((0, "", {}), "unreachable"),
         ((400, said('organization name "library" not found'), {}), "bad-request"),
+        ((400, "<html>Bad Request</html>", {}), "unexpected-answer"),
     ],
 )
 def test_what_may_pass_is_tried_again(server: Scripted, store: InfluxStore, answer: Answer, reason: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kerege_collector import admit
+from kerege_collector import admit, stores
 from kerege_wire import (
     MAX_INFLATED_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -155,11 +155,11 @@ def test_the_limits_are_the_codes() -> None:
 
 
 def test_every_reason_of_the_code_is_in_the_table_and_none_other() -> None:
-    """Those of the wire's readers, and those of admission."""
+    """Those of the wire's readers, of admission, and of the stores."""
     rows = table(section("What happens to what"))
     told = {name for row in rows for name in quoted(row[2])}
     known = {value for name, value in vars(errors).items() if name.isupper()}
-    known |= {admit.TIME_FUTURE, admit.TIME_BEFORE_2020, admit.TOO_MANY_GAPS, admit.TWO_AGENTS, admit.INTERNAL, admit.STORE_REFUSED}
+    known |= {admit.TIME_FUTURE, admit.TIME_BEFORE_2020, admit.TOO_MANY_GAPS, admit.TWO_AGENTS, stores.INTERNAL, stores.STORE_REFUSED}
     assert told == known | {admit.WRONG_CENTER, admit.BAD_TOPIC, admit.UNKNOWN_CENTER, "repeat"}
 
 

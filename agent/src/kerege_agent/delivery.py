@@ -346,7 +346,7 @@ class Delivery:
                 break
             try:
                 records.append(row.record())
-            except (WireError, ValueError) as error:
+            except (WireError, ValueError, TypeError) as error:
                 # of a newer version, before a downgrade: kept in the spool for the next upgrade
                 _log.error("uplink.record_unknown", extra={"fields": {"epoch": row.epoch, "seq": row.seq, "error": str(error)}})
                 self._unknown.add(row.key)

@@ -270,7 +270,8 @@ class Spool:
             span = self._spans[row.span]
             if span.offset_ms is None:
                 continue
-            time_s = self._fixing.take(row.series, (row.mono_ms + span.offset_ms) // 1000, self._floor_of(span))
+            taken_s = last_known_s(span.after_s, (), self._seconds.floor_s)  # when it began, or by a run that had fixed a part of it
+            time_s = self._fixing.take(row.series, (row.mono_ms + span.offset_ms) // 1000, taken_s)
             self._shelf.fix(replace(row, time_s=time_s, clock=span.clock, within_s=span.within_s))
             self._tell({"epoch": row.epoch, "seq": row.seq, "time": time_s})
             if row.epoch == self.epoch:
@@ -279,10 +280,6 @@ class Spool:
         if not self._shelf.unfixed:
             self._fixing.clear()
             self._fixed_to = 0
-
-    def _floor_of(self, span: Span) -> int | None:
-        """The last second that is known to be taken before a span: when it began, or when an earlier run had fixed a part of it."""
-        return last_known_s(span.after_s, (), self._seconds.floor_s)
 
     def _note_clock(self) -> None:
         """Keep what was learned for a run that follows in the same boot."""

@@ -50,7 +50,6 @@ class _Waiting:
     due_s: float
     book: Book | None = None
     touched: RangeSet = field(default_factory=RangeSet)
-    everything: bool = False
     asked: bool = False
     refused: dict[int, str] = field(default_factory=dict)
     sent: int | None = None
@@ -129,7 +128,6 @@ class Acks:
         for seq in stored:
             waiting.touched.add(seq)
         waiting.asked = waiting.asked or not (report.records or report.refused)
-        waiting.everything |= not (report.records or report.refused)  # a question what there is
         waiting.refused.update(admitted.refused)
         waiting.refused.update(rejected)
         if report.sent is not None:
@@ -185,13 +183,6 @@ def _named(waiting: _Waiting) -> list[Range]:
     if waiting.asked:
         return list(waiting.book.accepted)
     return waiting.book.accepted.around(first for first, _ in waiting.touched)
-
-
-def _stored(waiting: _Waiting) -> list[Range]:
-    if waiting.book is None:
-        return []
-    accepted = waiting.book.accepted
-    return list(accepted) if waiting.everything else accepted.around(first for first, _ in waiting.touched)
 
 
 class _Seldom:

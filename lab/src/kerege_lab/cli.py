@@ -90,7 +90,7 @@ def _bench_agent(parser: argparse.ArgumentParser) -> None:
 
 
 def _bench_wire(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--qos", action="store_true", help="also measure what a report costs on the network with QoS 0 and 1 (Mosquitto, TLS)")
+    parser.add_argument("--qos", action="store_true", help="also what a report costs on the network with QoS 0 and 1 (Mosquitto, TLS)")
 
     def run(options: argparse.Namespace) -> int:
         from kerege_lab.bench.wire import run

@@ -8,36 +8,29 @@ ourselves, the kernel ends them.
 import argparse
 import contextlib
 import fcntl
-import json
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any, Final, NoReturn, Self
+from typing import Final, NoReturn
 
 from rich.console import Console
 from rich.text import Text
 
-from kerege_lab.house import Collector
-from kerege_lab.servers import Server, ServerError, die_with_parent
-from kerege_lab.up_arrivals import line_of
+from kerege_lab.servers import Server, ServerError
+from kerege_lab.up_arrivals import Arrivals, line_of
 from kerege_lab.up_settings import House, UsageError, plan_house
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOOK_S: Final = 0.2
-"""How often the parts are looked after while nothing arrives."""
+LOOK_S: Final = 0.5
+"""How often we look whether all parts live, and what has arrived."""
 
 MAX_DEATHS: Final = 3
 DEATHS_WITHIN_S: Final = 60.0
 """A part that dies more often than that within that time will not get better by being started again."""
-
-FOLLOW_AGAIN_S: Final = 2.0
 
 
 class _Stopped(Exception):  # noqa: N818 - no error: somebody wants us to end
@@ -98,21 +91,28 @@ def _live(house: House, console: Console) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(_say_end, console)
         try:
-            for part in house.parts:
-                stack.callback(part.stop)
-                part.start()
+            for part in (house.broker, house.collector):
+                _start(part, stack)
+            arrivals = Arrivals(house.collector.settings_file)
+            arrivals.new()
+            _start(house.agent, stack)
         except ServerError as error:
             console.print(Text(f"kerege-lab up: {error}", "red"))
             return 1
         _say_hello(house, console)
-        arrivals = stack.enter_context(Arrivals(house.collector))
         keepers = [Keeper(part) for part in house.parts]
         while True:
             for keeper in keepers:
                 if not keeper.look(console):
                     return 1
-            for record in arrivals.take(LOOK_S):
+            for record in arrivals.new():
                 console.print(line_of(record))
+            time.sleep(LOOK_S)
+
+
+def _start(part: Server, stack: contextlib.ExitStack) -> None:
+    stack.callback(part.stop)
+    part.start()
 
 
 def _say_hello(house: House, console: Console) -> None:
@@ -154,55 +154,3 @@ class Keeper:
         except ServerError as error:
             console.print(Text(str(error), "red"))
         return True
-
-
-class Arrivals:
-    """The records that the collector stores from now on, as its own command ``records --follow`` tells them."""
-
-    def __init__(self, collector: Collector) -> None:
-        self._command = collector.command("records", "--follow", "--json")
-        self._log = collector.directory / "follow.log"
-        self._arrived: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        self._process: subprocess.Popen[str] | None = None
-        self._due_s = 0.0
-
-    def take(self, wait_s: float) -> Iterator[dict[str, Any]]:
-        """All that have arrived; waits at most ``wait_s`` for the first one."""
-        self._keep_following()
-        try:
-            yield self._arrived.get(timeout=wait_s)
-            while True:
-                yield self._arrived.get_nowait()
-        except Empty:
-            return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def _keep_following(self) -> None:
-        """The command ends when the database goes away for a while, or when somebody kills it."""
-        if (self._process is not None and self._process.poll() is None) or time.monotonic() < self._due_s:
-            return
-        self._due_s = time.monotonic() + FOLLOW_AGAIN_S
-        with self._log.open("ab") as errors:
-            process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                process_group=0,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, prepared before the fork
-            )
-        self._process = process
-        threading.Thread(target=self._read, args=(process,), name="arrivals", daemon=True).start()
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        if process.stdout is not None:
-            for line in process.stdout:
-                self._arrived.put(json.loads(line))

@@ -1,16 +1,52 @@
 """Records as they arrive, in words: one line each for a person at a terminal."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from rich.text import Text
+
+from kerege_collector import settings
+from kerege_collector.records import Line, ReadError, Wanted, open_reader
 
 Fields = Mapping[str, Any]
 
 STYLES: Final = {"tick": "bold", "boot": "magenta", "drop": "yellow", "host": "dim", "traffic": "dim"}
 CENTER_WIDTH: Final = 14
 KIND_WIDTH: Final = 8
+
+
+class Arrivals:
+    """The records that a collector with these settings stores from the first call of `new` on, whichever its store is."""
+
+    def __init__(self, settings_file: Path) -> None:
+        self._settings = settings.load(settings_file, files=False)
+        self._follow: Iterator[list[Line]] | None = None
+        self._from_the_beginning = False
+        self._first: set[tuple[str, int]] = set()
+
+    def new(self) -> list[Line]:
+        """Those that have come since the last call. A store that cannot be read now, or is not there yet, has none."""
+        try:
+            if self._follow is None:
+                return self._open()
+            arrived = next(self._follow)
+        except ReadError:
+            self._follow = None
+            self._from_the_beginning = not self._settings.records_path.exists()
+            return []
+        first, self._first = self._first, set()
+        return [line for line in arrived if (line["epoch"], line["seq"]) not in first]
+
+    def _open(self) -> list[Line]:
+        reader = open_reader(self._settings)
+        self._follow = reader.follow()
+        arrived = next(self._follow)
+        if self._from_the_beginning:  # the file was made after we first looked: all that is in it is new
+            arrived = list(reader.read(Wanted()))
+            self._first = {(line["epoch"], line["seq"]) for line in arrived}
+        return arrived
 
 
 def line_of(record: Mapping[str, Any]) -> Text:

@@ -125,7 +125,7 @@ class InfluxStore:
 
     def _answered(self, rows: Sequence[Row], lines: Sequence[str], error: ApiException) -> list[Rejected]:
         status, said = error.status or 0, _words(error)
-        if status in (400, 422):
+        if status in (400, 422) and _is_influx(error):
             return self._refused(rows, lines, status, said)
         if status == 413 and len(rows) > 1:
             return self._halve(rows, lines)
@@ -149,6 +149,14 @@ class InfluxStore:
 
     def _has_written_lately(self) -> bool:
         return self._written_s is not None and time.monotonic() - self._written_s < TRUSTED_FOR_S
+
+
+def _is_influx(error: ApiException) -> bool:
+    """Is this an answer of InfluxDB itself? All versions speak JSON; a gateway in between has a page, and knows nothing of points."""
+    try:
+        return isinstance(json.loads(error.body or ""), dict)
+    except ValueError:
+        return False
 
 
 def _words(error: ApiException) -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import paho.mqtt.client as mqtt
-from kerege_wire import Record, Report, Tick, encode_report
-from kerege_wire.topics import topic
 from paho.mqtt.enums import CallbackAPIVersion
 
 from kerege_lab.certificates import make_certificates
 from kerege_lab.servers import HOST, HOUSE_ACL, Mosquitto
+from kerege_wire import Record, Report, Tick, encode_report
+from kerege_wire.topics import topic
 
 HEADER_BYTES: Final = 52
 BYTES_ACKED_OFFSET: Final = 120
