@@ -8,17 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kerege_agent import service, status
 from kerege_agent.lock import AlreadyRunningError, DirectoryLock, is_held
 from kerege_agent.notify import notify, watchdog_s
 from kerege_agent.settings import Mqtt, Settings
 from kerege_lab.servers import Mosquitto
 from kerege_wire import Boot
-
 from tests.agent.collector_double import CollectorDouble, until
 
 SETTINGS = """
@@ -88,6 +89,10 @@ def agents(tmp_path: Path) -> Iterator[Run]:
             agent.end(signal.SIGKILL)
 
 
+def has_kept(agent: Running, count: int) -> bool:
+    return sum("kept" in line for line in agent.journal()) >= count
+
+
 def boots(collector: CollectorDouble) -> list[Boot]:
     return [record.body for record in collector.records.values() if isinstance(record.body, Boot)]
 
@@ -127,7 +132,7 @@ def test_a_killed_agent_loses_nothing_that_it_had_promised(agents: Run, mosquitt
         collector.deaf = True
         for turn in range(3):
             agent = agents(mosquitto.port)
-            until(lambda turn=turn, agent=agent: sum("kept" in line for line in agent.journal()) >= 2 * (turn + 1))
+            until(partial(has_kept, agent, 2 * (turn + 1)))
             agent.end(signal.SIGKILL)
         collector.deaf = False
         agent = agents(mosquitto.port)

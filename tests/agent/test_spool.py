@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kerege_agent import spool as spool_module
+from kerege_agent.carve import carve_page, log_is_damaged
 from kerege_agent.clock import ClockModel, Reading
 from kerege_agent.rows import Row
 from kerege_agent.salvage import KEEP_DAMAGED
@@ -622,6 +625,40 @@ def test_a_flipped_bit_in_a_value_is_noticed(tmp_path: Path, spools: Opener) -> 
     assert isinstance(drop, Drop)
     assert (drop.dropped_epoch, drop.dropped_seqs, drop.reason) == (spool.epoch, "2", "damaged on disk")
     assert again.depth == 3
+
+
+@given(st.binary(max_size=1024), st.integers(0, 100))
+def test_carving_garbage_yields_nothing(page: bytes, offset: int) -> None:
+    """Whatever the bytes are, nothing is believed and nothing is raised."""
+    assert list(carve_page(bytes([0x0D]) + page, 0)) == []
+    assert list(carve_page(page, offset)) == []
+    log_is_damaged(page, 1024)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_damage_leaves_a_spool_that_works(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Garbage over any part of file or log: what comes out is true, and the spool takes new records."""
+    place = tmp_path_factory.mktemp("any") / "spool"
+    epoch = filled(place, 40)
+    if data.draw(st.booleans()):
+        fold(place)
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(sorted(path for path in place.iterdir() if path.stat().st_size)))
+        size = path.stat().st_size
+        at_byte = data.draw(st.integers(0, size - 1))
+        overwrite(path, at_byte, data.draw(st.binary(min_size=1, max_size=2000))[: size - at_byte])
+    clock = ClockModel()
+    spool = open_spool(place, at(20_000, boot="boot-b"), clock)
+    learn(clock, at(20_001, boot="boot-b"), utc_of_boot_ms=T0_MS + 86_400_000)
+    fix_all(spool)
+    spool.put(Host(), at(20_002, boot="boot-b"))
+    rows = [*all_rows(spool), *all_rows(spool)]  # a row that turns out to be damaged is dropped at the first look
+    assert all(row.epoch == spool.epoch or row.record().body == Tick(result="online", rtt_ms=float(row.seq)) for row in rows)
+    assert {row.epoch for row in rows} <= {epoch, spool.epoch}
+    assert "host" in {row.kind for row in rows}
+    assert spool.state == "disk"
+    spool._shelf.close()
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4])

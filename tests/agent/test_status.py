@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kerege_agent import spool_command, status
 from kerege_agent.clock import ClockModel, Reading
 from kerege_agent.lock import DirectoryLock

@@ -4,14 +4,12 @@ File format: https://www.sqlite.org/fileformat2.html (b-tree leaf pages 1.6, rec
 checksum agrees, so garbage yields nothing. A row that was deleted long ago may come back: its identity lets the collector see the repeat.
 """
 
-import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from kerege_agent.rows import Row, Span, row_from
-from kerege_wire.records import EPOCH_PATTERN
+from kerege_agent.rows import Row, Span, row_from, span_from
 
 LOG_HEADER_BYTES: Final = 32
 FRAME_HEADER_BYTES: Final = 24
@@ -93,13 +91,7 @@ def _cell(page: bytes, at: int) -> Found | None:
         return None
     if len(values) == _ROW_COLUMNS:
         return row_from((key, *values[1:]))
-    return _span(key, values) if len(values) == _SPAN_COLUMNS else None
-
-
-def _span(key: int, values: list[Any]) -> Span | None:
-    _, epoch, boot_id, begin_ms, *_ = values
-    sound = isinstance(epoch, str) and re.fullmatch(EPOCH_PATTERN, epoch) and isinstance(boot_id, str) and isinstance(begin_ms, int)
-    return Span(key, *values[1:]) if sound else None
+    return span_from((key, *values[1:])) if len(values) == _SPAN_COLUMNS else None
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

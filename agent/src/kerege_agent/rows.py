@@ -1,17 +1,22 @@
 """One record as the spool keeps it, and the stretches of time ("spans") that records belong to."""
 
 import json
+import re
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from kerege_wire import Body, Record, WireError, kind_of, series_of
 from kerege_wire.fields import write_values
+from kerege_wire.messages import CLOCKS
+from kerege_wire.records import EPOCH_PATTERN
 from kerege_wire.reports import read_body
 
 SEQ_BITS: Final = 32
 """A key is ``span << 32 | seq``: one integer that sorts by age, and the row's number in the file."""
 
+MAX_SPAN: Final = 1 << 31
 _SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -142,3 +147,19 @@ class Span:
 def lost_span(span: int, epoch: str) -> Span:
     """A span whose own row is lost, made up from its records: their identity needs no more than the epoch."""
     return Span(span, epoch, f"lost-{span}", 0)
+
+
+def span_from(columns: Sequence[Any]) -> Span | None:
+    """The span in a damaged file's columns, None where they cannot be what was written."""
+    if len(columns) != len(fields(Span)):
+        return None
+    span, epoch, boot_id, begin_ms, after_s, offset_ms, clock, within_s, last_seq, last_s, why = columns
+    sound = (
+        all(type(number) is int for number in (span, begin_ms, last_seq))
+        and all(number is None or type(number) is int for number in (after_s, offset_ms, within_s, last_s))
+        and all(isinstance(text, str) for text in (epoch, boot_id, clock, why or ""))
+        and 0 < span < MAX_SPAN
+        and clock in CLOCKS
+        and re.fullmatch(EPOCH_PATTERN, epoch)
+    )
+    return Span(*columns) if sound else None

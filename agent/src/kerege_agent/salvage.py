@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from kerege_agent.carve import Found, carve_file, carve_log, log_is_damaged
-from kerege_agent.rows import Row, Span, lost_span, row_from
+from kerege_agent.rows import Row, Span, lost_span, row_from, span_from
 from kerege_agent.spool_file import PAGE_BYTES, TABLES, Changes, RefusedError, SpoolFile
 
 KEEP_DAMAGED: Final = 3
@@ -134,7 +134,7 @@ class _Salvage:
                 return all(
                     [sound, *(self._scan(damaged, table, order) for table in TABLES for order in ("ASC", "DESC")), self._rest(damaged)]
                 )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             _log.warning("spool.unreadable", extra={"fields": {"file": path.name, "error": str(error)}})
             return False
 
@@ -144,15 +144,16 @@ class _Salvage:
                 row = row_from(columns)
                 if row is not None:
                     self._add_row(row)
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             return False
         return True
 
     def _rest(self, damaged: sqlite3.Connection) -> bool:
         try:
-            self.add(Span(*columns) for columns in damaged.execute("SELECT * FROM spans"))
-            self._notes.update(damaged.execute("SELECT name, value FROM notes"))
-        except sqlite3.Error:
+            self.add(span for columns in damaged.execute("SELECT * FROM spans") if (span := span_from(columns)) is not None)
+            notes = damaged.execute("SELECT name, value FROM notes")
+            self._notes.update((name, value) for name, value in notes if isinstance(name, str) and isinstance(value, str))
+        except (sqlite3.Error, UnicodeDecodeError):
             return False
         return True
 

@@ -230,8 +230,8 @@ class Shelf:
         for repairs in (1, 0):
             try:
                 return action()
-            except (sqlite3.Error, OSError, RefusedError) as error:
-                if repairs and isinstance(error, sqlite3.Error) and is_damage(error) and self._repaired(error):
+            except (sqlite3.Error, OSError, RefusedError, UnicodeDecodeError) as error:
+                if repairs and is_damage(error) and self._repaired(error):
                     continue
                 self._refused(error)
         return None
@@ -263,14 +263,14 @@ class Shelf:
             return self._salvaged("the write-ahead log is damaged, or a salvage was interrupted")
         try:
             self._file = SpoolFile(self._path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if not is_damage(error):
                 raise
             return self._salvaged(str(error))
         self._attached(self._file, "new" if new else "kept", 0)
         return self._file
 
-    def _repaired(self, error: sqlite3.Error) -> bool:
+    def _repaired(self, error: Exception) -> bool:
         self.close()
         try:
             self._salvaged(str(error))

@@ -86,7 +86,6 @@ class Spool:
 
     @property
     def epoch(self) -> str:
-        """The name of this run."""
         return self._epoch
 
     def _now(self, reading: Reading) -> None:

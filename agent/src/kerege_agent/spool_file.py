@@ -27,13 +27,11 @@ _RECORDS: Final = "key,epoch,kind,mono_ms,wall_ms,time_s,clock,within_s,body,crc
 TABLES: Final = ("kept", *ORDER)
 """One table for each kind that may be thinned, one for all others: the oldest of a kind then fill whole pages, and free them as they go."""
 
-_SPAN_TABLE: Final = """
-CREATE TABLE spans(
+_SPAN_TABLE: Final = """CREATE TABLE spans(
   span INTEGER PRIMARY KEY, epoch TEXT NOT NULL, boot_id TEXT NOT NULL, begin_ms INTEGER NOT NULL, after_s INTEGER, offset_ms INTEGER,
   clock TEXT NOT NULL, within_s INTEGER, last_seq INTEGER NOT NULL, last_s INTEGER, why TEXT
 )"""
-_RECORD_TABLE: Final = """
-CREATE TABLE {table}(
+_RECORD_TABLE: Final = """CREATE TABLE {table}(
   key INTEGER PRIMARY KEY, epoch TEXT NOT NULL, kind TEXT NOT NULL, mono_ms INTEGER NOT NULL, wall_ms INTEGER NOT NULL, time_s INTEGER,
   clock TEXT NOT NULL, within_s INTEGER, body TEXT NOT NULL, crc INTEGER NOT NULL
 )"""
@@ -43,7 +41,16 @@ _SCHEMA: Final = (
     "CREATE VIEW records AS " + " UNION ALL ".join(f"SELECT {_RECORDS} FROM {table}" for table in TABLES),
     "CREATE TABLE notes(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
-_DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGE_CODES: Final = frozenset(
+    {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_ERROR,  # our statements are right, so the tables are wrong; so for the next three
+        sqlite3.SQLITE_SCHEMA,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+    }
+)
 _PRIMARY_CODE: Final = 0xFF
 
 
@@ -55,10 +62,12 @@ class RefusedError(Exception):
     """The disk took not all of what was salvaged: the damaged file stays the spool, and another attempt follows."""
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Does the error mean that the file's content is broken, rather than that the disk refuses?"""
+    if isinstance(error, (DamagedError, UnicodeDecodeError)):  # SQLite quotes broken bytes in its messages
+        return True
     code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, DamagedError) or (code is not None and code & _PRIMARY_CODE in _DAMAGE_CODES)
+    return isinstance(error, sqlite3.Error) and code is not None and code & _PRIMARY_CODE in _DAMAGE_CODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +130,11 @@ class SpoolFile:
         self._run("PRAGMA secure_delete=FAST")  # no old records in pages that are written anyway: less to wade through in a salvage
         self._run("PRAGMA cache_size=-256")
         version = self._value("PRAGMA user_version")
-        if version == 0 and not self._value("SELECT count(*) FROM sqlite_schema"):
+        found = {sql for (sql,) in self._run("SELECT sql FROM sqlite_schema")}
+        if version == 0 and not found:
             self._create()
-        elif version != FORMAT or self._value("SELECT count(*) FROM sqlite_schema") != len(_SCHEMA):
-            raise DamagedError(f"format {version} with {self._value('SELECT count(*) FROM sqlite_schema')} tables is not known")
+        elif version != FORMAT or found != set(_SCHEMA):
+            raise DamagedError(f"format {version} with {len(found)} tables is not ours")
         verdict = self._value("PRAGMA quick_check(1)")
         if verdict != "ok":
             raise DamagedError(str(verdict)[:200])

@@ -28,6 +28,9 @@ CENTER: Final = "this-machine"
 
 PING_TIMEOUT_S: Final = 5.0
 
+NO_TOKEN: Final = "kerege:kerege"  # noqa: S105 - nobody's password
+"""For an InfluxDB 1.x that asks for none; any other answers 401, and the collector says so."""
+
 
 class UsageError(Exception):
     """What was asked for cannot be done; the text says what to do instead."""
@@ -150,7 +153,7 @@ def _store(directory: Path) -> tuple[Table | None, str]:
         return None, f"store: SQLite in {directory / 'collector' / 'records.db'}; INFLUX_URL=http://... would use an InfluxDB"
     target = InfluxTarget(
         url=url.rstrip("/"),
-        token=os.environ.get("INFLUX_TOKEN", ""),
+        token=os.environ.get("INFLUX_TOKEN") or NO_TOKEN,
         org=os.environ.get("INFLUX_ORG", "kerege"),
         bucket=os.environ.get("INFLUX_BUCKET", "kerege"),
     )
