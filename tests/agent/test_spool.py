@@ -635,7 +635,7 @@ def test_carving_garbage_yields_nothing(page: bytes, offset: int) -> None:
     log_is_damaged(page, 1024)
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_damage_leaves_a_spool_that_works(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Garbage over any part of file or log: what comes out is true, and the spool takes new records."""

@@ -278,9 +278,10 @@ def test_a_flood_at_qos_0_leaves_room_for_qos_1(mosquitto: Mosquitto, publisher:
 def test_a_broker_that_ignores_our_window_cannot_fill_our_memory() -> None:
     """At QoS 1 too there is an end: what is beyond is dropped, counted, and PUBACKed so that the broker goes on."""
     inbox = Inbox(Broker(HOST, 1, receive_maximum=3), Stages())
-    inbox._arrive([Publish(REPORT.encode(), b"x", number + 1, False) for number in range(50)], 0)
-    assert (inbox.depth, inbox.overflowed) == (30, 20)
-    assert [packet_ids for _, packet_ids in inbox._to_puback] == [[number] for number in range(31, 51)]
+    room = 3 * inbox_module.QUEUE_PER_WINDOW
+    inbox._arrive([Publish(REPORT.encode(), b"x", number + 1, False) for number in range(room + 20)], 0)
+    assert (inbox.depth, inbox.overflowed) == (room, 20)
+    assert [packet_ids for _, packet_ids in inbox._to_puback] == [[room + number] for number in range(1, 21)]
     inbox.stop()
 
 

@@ -117,7 +117,7 @@ def test_a_part_that_dies_is_shown_and_started_again(directory: Path) -> None:
         collector = next(process for process in started.family() if "kerege_collector" in process.cmdline() and "run" in process.cmdline())
         collector.kill()
         wait_until(lambda: "collector has ended by itself" in started.text(), "its death is told")
-        started.await_up()
+        wait_until(started.mine, "it is there again")
         started.process.send_signal(signal.SIGINT)
         assert started.process.wait(30) == 0
 

@@ -94,31 +94,6 @@ def test_records_flow_seconds_after_a_cut_link_is_back(build: Build, tmp_path: P
         house.agent.stop()
 
 
-def test_a_hand_made_report_as_in_the_documentation_is_stored_and_acknowledged(build: Build) -> None:
-    house = build()
-    for part in (house.broker, house.collector):
-        house.stack.enter_context(part)
-    where = ["-h", "127.0.0.1", "-p", str(house.broker.port)]
-    wait_until(lambda: "ready" in decoded(house, where, "kerege/v1/collector/state", "state"), "the collector is ready", house=house)
-    listener = subprocess.Popen(["mosquitto_sub", *where, "-t", "kerege/v1/demo/ack", "-C", "1", "-W", "20"], stdout=subprocess.PIPE)
-    with listener:
-        wait_until(lambda: "kerege/v1/demo/ack (QoS" in house.broker.last_log_lines(50), "a listener for the ack", house=house)
-        tick = {"kind": "tick", "result": "online", "rungs": "++.+==+", "rtt_ms": 612}
-        report = json.dumps({"epoch": "handmade", "ack": "now", "seq": 1, "time": int(time.time()), "records": [tick]})
-        subprocess.run(["mosquitto_pub", *where, "-q", "1", "-t", "kerege/v1/demo/report", "-m", report], check=True, timeout=20)
-        payload = listener.communicate(timeout=30)[0].removesuffix(b"\n")
-    ack = subprocess.run([sys.executable, "-m", "kerege_wire", "decode", "--as", "ack"], input=payload, capture_output=True, check=True)
-    assert json.loads(ack.stdout)["stored"] == [[1, 1]]
-    assert [(record["epoch"], record["seq"], record["fields"]["rtt_ms"]) for record in house.stored()] == [("handmade", 1, 612.0)]
-
-
-def decoded(house: House, where: list[str], topic: str, kind: str) -> str:
-    """The retained message of a topic, decoded; empty where there is none."""
-    heard = subprocess.run(["mosquitto_sub", *where, "-t", topic, "-C", "1", "-W", "1", "-N"], capture_output=True, check=False)
-    command = [sys.executable, "-m", "kerege_wire", "decode", "--as", kind]
-    return subprocess.run(command, input=heard.stdout, capture_output=True, text=False, check=False).stdout.decode()
-
-
 def test_a_small_chaos_loses_nothing_and_stores_nothing_twice() -> None:
     command = [sys.executable, "-m", "kerege_lab", "chaos", "--records", "600", "--faults", "6", "--seed", "20", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)

@@ -51,7 +51,7 @@ def _rows(directory: Path, scratch: Path) -> Iterator[Row]:
         file = SpoolFile(scratch / FILE_NAME)
     except FileNotFoundError as error:
         raise SpoolCopyError(f"{path}: there is no spool here (no agent has run on this state_directory yet)") from error
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise SpoolCopyError(f"{path}: cannot be read: {error}") from error
     with closing(file):
         yield from file.rows()

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """Most payload bytes in the queue: reports have a hundred bytes or a few thousand, so that only an attack comes near."""
 
-QUEUE_PER_WINDOW: Final = 10
+QUEUE_PER_WINDOW: Final = 50
 """The queue holds this many times Receive Maximum at QoS 1, and at QoS 0 no more than that once: there is always room for the others."""
 
 MAX_TOPICS: Final = 100_000

@@ -130,6 +130,15 @@ class Collector(Service):
         with urlopen(f"{self.url}{path}", timeout=COMMAND_TIMEOUT_S) as response:  # noqa: S310 - our own address
             return json.load(response)
 
+    @property
+    def healthy(self) -> bool:
+        """Does it say that all is well with it?"""
+        try:
+            with urlopen(f"{self.url}/healthz", timeout=COMMAND_TIMEOUT_S) as response:  # noqa: S310 - our own address
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
     def _prepare(self) -> list[str]:
         command = super()._prepare()
         (self.directory / "centers.toml").write_text(toml_text({"center": [center.table() for center in self.centers]}))

@@ -198,7 +198,7 @@ def _figures(store: str, looks: list[Look], published: int, stored: int) -> dict
 
 
 _MEANINGS: Final = {
-    "inbox": "paho: reading, PUBACKs, sockets",
+    "inbox": "reading, PUBACKs, sockets",
     "admit": "inflate, JSON, checks, ranges",
     "points": "line protocol",
     "store": "SQLite, or the HTTP client",

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -20,11 +21,17 @@ from kerege_lab.chaos.run import ChaosRun
 from kerege_lab.chaos.run import Progress as Tell
 from kerege_lab.chaos.town import Store, Town, Wanted
 
+MIN_AGENTS: Final = 3
+"""Every third agent has a disk that is filled; the others are killed."""
+
 
 def run(options: argparse.Namespace) -> int:
     """Carry out one run. 0: every promise kept; 1: one is broken."""
-    if options.records < 1 or options.faults < 0 or options.agents < 2:
-        print("kerege-lab chaos: at least 1 record, 0 faults and 2 agents (one to be killed, one whose disk is filled)", file=sys.stderr)
+    if options.records < 1 or options.faults < 0 or options.agents < MIN_AGENTS:
+        print(
+            f"kerege-lab chaos: at least 1 record, 0 faults and {MIN_AGENTS} agents (some are killed, others have their disk filled)",
+            file=sys.stderr,
+        )
         return 2
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     directory = Path(tempfile.mkdtemp(prefix="kerege-chaos-"))
