@@ -11,6 +11,7 @@ Servers come from scripts/install-servers. One that cannot be found skips the te
 """
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Generator, Iterator
@@ -67,6 +68,11 @@ def any_influx(request: pytest.FixtureRequest) -> Iterator[InfluxTarget]:
         yield from _contained(request.param)
     else:
         yield request.getfixturevalue("influxd").target
+
+
+def pytest_configure() -> None:
+    """A shell that runs us in the background has SIGINT ignored, and every process of a test would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
