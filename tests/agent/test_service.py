@@ -192,6 +192,21 @@ def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert watchdog_s() is None
 
 
+@pytest.mark.parametrize(("state", "reason"), [("stopping", "shutdown"), ("running", "stop"), ("degraded", "stop"), (None, "stop")])
+def test_a_machine_that_goes_down_is_told_from_a_stopped_service(
+    state: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under systemd its own word decides why we stop; without it, or without an answer, it is a plain stop."""
+    if state is not None:
+        (tmp_path / "systemctl").write_text(f"#!/bin/sh\necho {state}\nexit 1\n")
+        (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    assert service.reason_to_stop() == "stop"
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    assert service.reason_to_stop() == reason
+
+
 def test_a_lock_is_held_by_one_and_ends_with_it(tmp_path: Path) -> None:
     lock = DirectoryLock(tmp_path)
     assert is_held(tmp_path)
@@ -202,30 +217,36 @@ def test_a_lock_is_held_by_one_and_ends_with_it(tmp_path: Path) -> None:
     DirectoryLock(tmp_path / "no-such-directory").release()
 
 
-def test_the_status_file_lies_where_it_costs_no_flash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a runtime directory where there is one; else in the state directory, and seldom."""
+def test_the_status_file_costs_no_flash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Often in a runtime directory that lies in memory; seldom anywhere else."""
     state, runtime = tmp_path / "state", tmp_path / "runtime"
     state.mkdir()
     runtime.mkdir()
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"disk / ext4 rw 0 0\ntmpfs {runtime} tmpfs rw 0 0\n")
+    monkeypatch.setattr(status, "MOUNTS", mounts)
     monkeypatch.setattr(status, "_SYSTEM_RUNTIME", tmp_path / "none")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
     told = {"state_directory": str(state), "written": 5}
-    status.StatusFile(state).write(told, now_s=0)
+    often = status.StatusFile(state)
+    often.write(told, now_s=0)
+    often.write(told | {"written": 6}, now_s=status.EVERY_S)
     assert list(state.iterdir()) == []
-    assert status.latest(state) == told
+    assert status.latest(state) == told | {"written": 6}
     monkeypatch.delenv("RUNTIME_DIRECTORY")
     assert status.latest(state) is None
-    file = status.StatusFile(state)
-    file.write(told | {"written": 6}, now_s=100)
-    file.write(told | {"written": 7}, now_s=110)
-    assert status.latest(state) == told | {"written": 6}
-    changed = told | {"written": 7, "session": {"connected": True}}
-    file.write(changed, now_s=120)
-    assert status.latest(state) == told | {"written": 6}
-    file.write(changed, now_s=100 + status.CHANGED_ON_FLASH_S)
+    seldom = status.StatusFile(state)
+    seldom.write(told | {"written": 7}, now_s=100)
+    seldom.write(told | {"written": 8}, now_s=110)
+    changed = told | {"written": 9, "session": {"connected": True}}
+    seldom.write(changed, now_s=120)
+    assert status.latest(state) == told | {"written": 7}
+    seldom.write(changed, now_s=100 + status.CHANGED_ON_FLASH_S)
     assert status.latest(state) == changed
-    file.write(told | {"written": 8}, now_s=130 + status.EVERY_ON_FLASH_S)
-    assert status.latest(state) == told | {"written": 8}
-    file.remove()
+    seldom.write(told | {"written": 10}, now_s=130 + status.EVERY_ON_FLASH_S)
+    assert status.latest(state) == told | {"written": 10}
+    seldom.remove()
     assert status.latest(state) is None
+    mounts.unlink()
+    assert not status.is_in_memory(runtime)

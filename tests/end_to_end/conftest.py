@@ -37,7 +37,7 @@ def build(tmp_path: Path, page: FaultyHttp) -> Iterator[Build]:
         )
         collector = Collector(tmp_path / "collector", settings, [Center(CENTER), Center("other")])
         agent = Agent(
-            tmp_path / "agent", merged(agent_settings(CENTER, access, tmp_path / "agent", page=page.url), lively(tmp_path) | changes)
+            tmp_path / "agent", merged(agent_settings(CENTER, access, tmp_path / "agent", page=page.url), merged(lively(tmp_path), changes))
         )
         return House(tmp_path, broker, collector, agent, stack)
 

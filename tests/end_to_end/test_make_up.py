@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -26,10 +26,10 @@ MACHINE = "this-machine"
 class Up:
     """One `kerege-lab up`, and what it prints."""
 
-    def __init__(self, directory: Path, port: int, **environment: str) -> None:
+    def __init__(self, directory: Path, port: int, *, program: Sequence[str] = ("-m", "kerege_lab"), **environment: str) -> None:
         self.port = port
         self.output = directory.parent / f"{directory.name}-{time.monotonic_ns()}.txt"
-        command = [sys.executable, "-m", "kerege_lab", "up", "--directory", str(directory), "--port", str(port)]
+        command = [sys.executable, *program, "up", "--directory", str(directory), "--port", str(port)]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | environment, start_new_session=True
@@ -66,8 +66,8 @@ def directory(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def up(directory: Path, port: int, **environment: str) -> Iterator[Up]:
-    started = Up(directory, port, **environment)
+def up(directory: Path, port: int, **options: Any) -> Iterator[Up]:
+    started = Up(directory, port, **options)
     try:
         yield started
     finally:
@@ -120,6 +120,27 @@ def test_a_part_that_dies_is_shown_and_started_again(directory: Path) -> None:
         wait_until(started.mine, "it is there again")
         started.process.send_signal(signal.SIGINT)
         assert started.process.wait(30) == 0
+
+
+NO_MOSQUITTO = """
+import sys
+from pathlib import Path
+from kerege_lab import cli, servers, up_settings
+def missing() -> Path:
+    raise servers.ServerMissingError("no mosquitto")
+up_settings.find_mosquitto = missing
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_on_a_machine_without_mosquitto_the_embedded_broker_serves(directory: Path) -> None:
+    with up(directory, free_port(), program=("-c", NO_MOSQUITTO)) as started:
+        started.await_up()
+        assert "broker: embedded" in started.text()
+        family = started.family()
+        started.process.send_signal(signal.SIGINT)
+        assert started.process.wait(30) == 0, started.text()
+        assert gone(family)
 
 
 def test_a_busy_port_gets_a_clear_word(directory: Path) -> None:

@@ -6,16 +6,19 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kerege_lab.certificates import Certificates
+from kerege_lab.chaos.clocks import WallClock
 from kerege_lab.house import influx_store, merged
 from kerege_lab.servers import HOUSE_ACL, EmbeddedBroker, Influxd, Mosquitto
 from tests.end_to_end.houses import CENTER, DEADLINE_S, Build, House, wait_until
 
+YEAR_S = 365 * 86_400
 ROOT = Path(__file__).parents[2]
 
 
@@ -126,15 +129,39 @@ def test_the_hand_made_report_of_the_documentation_is_stored_and_acknowledged(bu
 
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 
+SLEEP = "import select, time; time.sleep = lambda seconds: select.select([], [], [], seconds)"
+"""libfaketime 0.9.10 makes ``time.sleep`` of Python 3.11 fail with EINVAL when it is told to leave the monotonic clock alone."""
+
 
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed: run scripts/install-servers")
 def test_a_machine_whose_clock_is_ten_years_slow_gets_through_tls_and_gives_true_times(
     build: Build, certificates: Certificates, tmp_path: Path
 ) -> None:
     house = build(Mosquitto(tmp_path / "broker", tls=certificates, acl=HOUSE_ACL), certificates)
-    house.agent.wrapper = ("env", f"LD_PRELOAD={FAKETIME}", "FAKETIME=-10y", "DONT_FAKE_MONOTONIC=1")
-    house.agent.settings["probes"] |= {"ping": {"enabled": False}}  # libfaketime 0.9.10 makes time.sleep fail, with which pings are spaced
+    (tmp_path / "sitecustomize.py").write_text(SLEEP)
+    house.agent.wrapper = ("env", f"LD_PRELOAD={FAKETIME}", "FAKETIME=-10y", "DONT_FAKE_MONOTONIC=1", f"PYTHONPATH={tmp_path}")
     house.start()
     house.await_records(5)
     times = [(record["time"] - time.time(), record["clock"]) for record in house.stored()]
     assert all(-DEADLINE_S <= ago_s <= 1 and clock == "synced" for ago_s, clock in times), times
+
+
+def test_a_wall_clock_that_jumps_ten_years_while_the_agent_runs_moves_no_record(build: Build, tmp_path: Path) -> None:
+    house = build(probes={"host": {"interval_s": 1.0}})
+    clock = WallClock(tmp_path / "offset")
+    house.agent.wrapper = clock.wrapper
+    house.start()
+    house.await_records(3)
+    for years in (-10, 10):
+        clock.set(years * YEAR_S)
+        expected = pytest.approx(years * YEAR_S, rel=0.005)  # told with three significant digits
+        wait_until(partial(wall_clock_is, house, expected), "the jump is noticed", house=house)
+    account = house.audit()
+    assert account.sound, account
+    assert account.clocks["synced"] == account.clocks.total()
+
+
+def wall_clock_is(house: House, expected: object) -> bool:
+    """Does the agent's latest host record say so of its machine's wall clock, in seconds from the truth?"""
+    told = [record["fields"].get("wall_clock_error_s") for record in house.stored() if record["kind"] == "host"]
+    return bool(told) and told[-1] == expected

@@ -3,7 +3,7 @@
 The wall clock is read and kept, but only `estimate` ever believes it.
 """
 
-import secrets
+import os
 import sys
 import threading
 import time
@@ -55,7 +55,7 @@ class _OwnBoot:
     """A timeline for systems without a boot id: one per process, and a new one after every suspend that was missed."""
 
     def __init__(self) -> None:
-        self.name = secrets.token_hex(6)
+        self.name = os.urandom(6).hex()
         self._turn = 0
         self._difference_ms: int | None = None
         self._lock = threading.Lock()

@@ -6,9 +6,10 @@ target) have at most one record a second (`seconds`). Bounded by size: beyond it
 the disk never reaches the caller (`shelf`).
 """
 
+import base64
 import json
 import logging
-import secrets
+import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
@@ -44,7 +45,7 @@ class Spool:
     def __init__(
         self, directory: Path, *, clock: ClockModel, reading: Reading, max_bytes: int, flush_s: float, memory_records: int
     ) -> None:
-        self._epoch = secrets.token_urlsafe(6)
+        self._epoch = base64.urlsafe_b64encode(os.urandom(6)).decode()
         self.previous = PreviousRun(stop=None)
         self.produced = 0
         self.latest_tick = 0

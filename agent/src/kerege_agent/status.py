@@ -1,6 +1,6 @@
 """What the running agent says of itself in a small file, and the command that shows it.
 
-The file lies in memory (a runtime directory) where there is one, so that it costs no flash; else in the state directory, written rarely.
+The file lies in memory (a runtime directory) where there is one, so that it costs no flash; else it is written rarely.
 """
 
 import json
@@ -21,8 +21,10 @@ CHANGED_S: Final = 1.0
 
 EVERY_ON_FLASH_S: Final = 300.0
 CHANGED_ON_FLASH_S: Final = 30.0
-"""The same in the state directory: some 300 small writes a day."""
+"""The same on a disk: some 300 small writes a day."""
 
+MOUNTS: Final = Path("/proc/self/mounts")
+IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _SYSTEM_RUNTIME: Final = Path("/run")
 
 
@@ -42,7 +44,7 @@ class StatusFile:
             return
         self._matters = matters
         for place in list(self._places):
-            on_flash = place.parent == self._state_directory
+            on_flash = not is_in_memory(place.parent)
             self._due_s = now_s + (EVERY_ON_FLASH_S if on_flash else EVERY_S)
             self._changed_due_s = now_s + (CHANGED_ON_FLASH_S if on_flash else CHANGED_S)
             if _replace(place, status):
@@ -69,6 +71,17 @@ def _places(state_directory: Path) -> Iterator[Path]:
         if directory_path.is_dir():
             yield directory_path / name
     yield state_directory / "status.json"
+
+
+def is_in_memory(directory: Path) -> bool:
+    """Does the directory lie in a file system that costs no flash? Where nobody can tell, it does not."""
+    try:
+        mounts = [line.split() for line in MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return False
+    here = directory.resolve()
+    over = [(point, kind) for _, point, kind, *_ in mounts if here.is_relative_to(point)]
+    return max(over, key=lambda mount: len(mount[0]), default=("", ""))[1] in IN_MEMORY
 
 
 def _replace(path: Path, status: dict[str, Any]) -> bool:

@@ -27,8 +27,8 @@ from kerege_agent.version import VERSION
 from kerege_wire import Presence, WireError, decode_ack, decode_state, encode_presence
 from kerege_wire.topics import COLLECTOR_STATE, topic
 
-_UNUSED: Final = () if find_spec("socks") else ("urllib.request", "uuid")
-"""What paho loads for proxies, which need PySocks besides, and for clients without an id: 2 MB that would stay."""
+_UNUSED: Final = () if find_spec("socks") else ("hashlib", "urllib.request", "uuid")
+"""What paho loads for proxies (which need PySocks besides), for web sockets and for clients without an id: 2.5 MB that would stay."""
 
 with without(*_UNUSED):
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage

@@ -123,6 +123,7 @@ def _say_hello(house: House, console: Console) -> None:
     )
     for line in house.about:
         console.print(Text(f"  {line}", "dim"))
+    console.print(Text("  Below: what is stored. A tick comes each minute, and with it what else was measured meanwhile.", "dim"))
     console.print(Text("  Ctrl-C stops it all; started again, it goes on with what is there.\n", "dim"))
 
 

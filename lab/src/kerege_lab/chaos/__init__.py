@@ -8,5 +8,5 @@ recover    how soon records flow again after a link came back (pure)
 run        the plan carried out in the town, and the end awaited
 report     the figures, for people and as JSON
 command    `kerege-lab chaos` itself
-disks, skewed   small disks that can be filled; an agent with a wrong wall clock
+disks, clocks   small disks that can be filled; wall clocks that can be set
 """

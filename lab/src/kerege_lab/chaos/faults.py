@@ -146,7 +146,7 @@ def _misbehave(town: Town, *, forget: bool) -> Cure:
 
 def _set_clock(town: Town, fault: Fault) -> Cure:
     offset_s = CLOCK_OFFSETS_S[fault.number % len(CLOCK_OFFSETS_S)]
-    _agent(town, fault).set_clock(offset_s)
+    _agent(town, fault).clock.set(offset_s)
     return lambda: None
 
 

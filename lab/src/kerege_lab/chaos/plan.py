@@ -23,19 +23,21 @@ class Kind:
         is full dies with it, as it says, and would blur the figure.
     shortest_s, longest_s: how long it lasts.
     need: what the run must have for it.
+    times: how often it comes in a round of all kinds.
     """
 
     on: Part
     shortest_s: float
     longest_s: float
     need: Need | None = None
+    times: int = 1
 
 
 LONG_CUT_S: Final = 25.0
 """Longer than one and a half keepalive periods of a chaos agent (10 s): the broker has sent the will, both sides have hung up."""
 
 KINDS: Final[dict[str, Kind]] = {
-    "agent-killed": Kind("agent", 0.0, 3.0),
+    "agent-killed": Kind("agent", 0.0, 3.0, times=3),
     "agent-restarted": Kind("any-agent", 0.0, 2.0),
     "agent-paused": Kind("any-agent", 1.0, 8.0),
     "agent-clock-jump": Kind("any-agent", 0.0, 0.0),
@@ -44,18 +46,18 @@ KINDS: Final[dict[str, Kind]] = {
     "link-swallows": Kind("link", 1.0, 6.0),
     "link-swallows-long": Kind("link", LONG_CUT_S, 35.0),
     "all-links-reset": Kind("links", 1.0, 6.0),
-    "broker-killed": Kind("broker", 0.0, 5.0),
+    "broker-killed": Kind("broker", 0.0, 5.0, times=2),
     "broker-restarted": Kind("broker", 0.0, 2.0),
     "broker-paused": Kind("broker", 1.0, 8.0),
     "centre-power-cut": Kind("centre", 1.0, 4.0),
-    "collector-killed": Kind("collector", 0.0, 4.0),
+    "collector-killed": Kind("collector", 0.0, 4.0, times=2),
     "collector-restarted": Kind("collector", 0.0, 2.0),
     "collector-paused": Kind("collector", 1.0, 8.0),
     "collector-disk-full": Kind("collector-disk", 3.0, 10.0, "mounts"),
     "collector-link-reset": Kind("collector-link", 0.5, 4.0),
     "collector-link-swallows": Kind("collector-link", 1.0, 8.0),
     "database-locked": Kind("collector-disk", 2.0, 10.0, "sqlite"),
-    "database-killed": Kind("database", 0.0, 5.0, "influx"),
+    "database-killed": Kind("database", 0.0, 5.0, "influx", times=2),
     "database-paused": Kind("database", 2.0, 15.0, "influx"),
     "database-answers-400": Kind("database", 1.0, 4.0, "influx"),
     "database-answers-429": Kind("database", 1.0, 6.0, "influx"),
@@ -93,11 +95,11 @@ class Fault:
 def make_plan(*, seed: int, faults: int, records: int, needs: frozenset[Need]) -> tuple[Fault, ...]:
     """A plan of ``faults`` faults over the time in which ``records`` are made.
 
-    Every possible kind comes once before any comes again; the gaps are memoryless, scaled so that the last fault begins while
+    All possible kinds come, in rounds in which each comes as often as it says; the gaps are memoryless, scaled so that the last fault begins while
     records are still being made.
     """
     chance = random.Random(seed)
-    possible = [name for name, kind in KINDS.items() if kind.need is None or kind.need in needs]
+    possible = [name for name, kind in KINDS.items() if kind.need is None or kind.need in needs for _ in range(kind.times)]
     names: list[str] = []
     while len(names) < faults:
         names += chance.sample(possible, len(possible))

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
+from kerege_lab.chaos.clocks import WallClock
 from kerege_lab.chaos.disks import Disk
 from kerege_lab.house import Access, Agent, Center, Collector, Table, agent_settings, collector_settings, influx_store, merged
 from kerege_lab.proxy import FaultyHttp, Link, Workshop
@@ -35,25 +36,13 @@ class ChaosAgent(Agent):
         super().__init__(directory, settings)
         self.link = link
         self.disk = disk
-        self._offset_file = directory / "wall-clock-offset"
-
-    def set_clock(self, offset_s: float) -> None:
-        """Make its wall clock wrong by so much, from now on."""
-        moved = self._offset_file.with_suffix(".new")
-        moved.write_text(str(offset_s))
-        moved.replace(self._offset_file)
+        self.clock = WallClock(directory / "wall-clock-offset")
+        self.wrapper = self.clock.wrapper
 
     @property
     def journal_file(self) -> Path:
         """Where it tells what it makes."""
         return Path(self.settings["journal_file"])
-
-    def command(self, *arguments: str) -> list[str]:
-        command = super().command(*arguments)
-        if arguments[0] != "run":
-            return command
-        module = command.index(self.module)
-        return [*command[:module], "kerege_lab.chaos.skewed", str(self._offset_file), *command[module + 1 :]]
 
 
 class ChaosCollector(Collector):
