@@ -225,7 +225,7 @@ def test_the_status_file_costs_no_flash(tmp_path: Path, monkeypatch: pytest.Monk
     mounts = tmp_path / "mounts"
     mounts.write_text(f"disk / ext4 rw 0 0\ntmpfs {runtime} tmpfs rw 0 0\n")
     monkeypatch.setattr(status, "MOUNTS", mounts)
-    monkeypatch.setattr(status, "_SYSTEM_RUNTIME", tmp_path / "none")
+    monkeypatch.setattr(status, "SYSTEM_RUNTIME", tmp_path / "none")
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
     told = {"state_directory": str(state), "written": 5}
@@ -238,9 +238,9 @@ def test_the_status_file_costs_no_flash(tmp_path: Path, monkeypatch: pytest.Monk
     assert status.latest(state) is None
     seldom = status.StatusFile(state)
     seldom.write(told | {"written": 7}, now_s=100)
-    seldom.write(told | {"written": 8}, now_s=110)
+    seldom.write(told | {"written": 8}, now_s=112)
     changed = told | {"written": 9, "session": {"connected": True}}
-    seldom.write(changed, now_s=120)
+    seldom.write(changed, now_s=109)
     assert status.latest(state) == told | {"written": 7}
     seldom.write(changed, now_s=100 + status.CHANGED_ON_FLASH_S)
     assert status.latest(state) == changed

@@ -19,7 +19,7 @@ T0_MS = 1_795_465_800_000
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(status, "_SYSTEM_RUNTIME", tmp_path / "none")
+    monkeypatch.setattr(status, "SYSTEM_RUNTIME", tmp_path / "none")
     for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(variable, raising=False)
     return Settings(center="demo", mqtt=Mqtt(host="127.0.0.1", port=1883, tls=False), state_directory=tmp_path)

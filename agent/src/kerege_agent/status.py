@@ -20,12 +20,13 @@ CHANGED_S: Final = 1.0
 """How often the file is written where it costs nothing, and how soon after something that matters has changed."""
 
 EVERY_ON_FLASH_S: Final = 300.0
-CHANGED_ON_FLASH_S: Final = 30.0
+CHANGED_ON_FLASH_S: Final = 10.0
 """The same on a disk: some 300 small writes a day."""
 
 MOUNTS: Final = Path("/proc/self/mounts")
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
-_SYSTEM_RUNTIME: Final = Path("/run")
+SYSTEM_RUNTIME: Final = Path("/run/kerege-agent")
+"""What systemd makes for the service (RuntimeDirectory); it names it to the service alone, and `status` is another process."""
 
 
 class StatusFile:
@@ -61,15 +62,14 @@ class StatusFile:
 
 
 def _places(state_directory: Path) -> Iterator[Path]:
-    """Where the file may lie, best first. systemd names RUNTIME_DIRECTORY to the service only, hence the fixed one under /run."""
+    """Where the file may lie, best first."""
     name = f"kerege-agent-{zlib.crc32(str(state_directory.absolute()).encode()):08x}.json"
     for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         for directory in os.environ.get(variable, "").split(":"):
             if directory:
                 yield Path(directory) / name
-    for directory_path in (_SYSTEM_RUNTIME / "kerege-agent", _SYSTEM_RUNTIME):
-        if directory_path.is_dir():
-            yield directory_path / name
+    if SYSTEM_RUNTIME.is_dir():
+        yield SYSTEM_RUNTIME / name
     yield state_directory / "status.json"
 
 
