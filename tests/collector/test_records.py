@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -11,12 +12,13 @@ from typing import Any, Final
 import pytest
 
 from kerege_collector import records, records_influx, records_sqlite
-from kerege_collector.records import Line, ReadError, Wanted, time_of
+from kerege_collector.records import Line, NoRecordsYetError, ReadError, Wanted, time_of
 from kerege_collector.records_influx import InfluxReader
 from kerege_collector.records_sqlite import Position, SqliteReader
 from kerege_collector.settings import Influx, Mqtt, Settings, Sqlite
 from kerege_collector.stages import Stages
 from kerege_collector.stores import Row, Store
+from kerege_collector.stores import sqlite as sqlite_store
 from kerege_collector.stores.influx import InfluxAccess, InfluxStore
 from kerege_collector.stores.sqlite import SqliteStore
 from kerege_lab.servers import InfluxTarget, free_port
@@ -177,8 +179,37 @@ def test_following_influxdb_shows_what_is_stored_from_now_on(influx: tuple[Store
 
 def test_no_file_is_said_and_none_is_made(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="does the collector run"):
-        SqliteReader(tmp_path / "records.db")
+        list(SqliteReader(tmp_path / "records.db").read(Wanted()))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("made", ["nothing", "a table of another's transaction"])
+def test_a_file_that_the_collector_is_only_just_making_holds_no_records_yet(tmp_path: Path, made: str) -> None:
+    path = tmp_path / "records.db"
+    with closing(sqlite3.connect(path)) as maker:
+        maker.execute("PRAGMA journal_mode=WAL")
+        if made != "nothing":
+            maker.execute("BEGIN IMMEDIATE")
+            maker.execute("CREATE TABLE records (id INTEGER)")
+        reader = SqliteReader(path)
+        for ask in (lambda: list(reader.read(Wanted())), lambda: next(reader.follow()), reader.last_id):
+            with pytest.raises(NoRecordsYetError):
+                ask()
+
+
+def test_a_crash_while_the_file_is_made_leaves_one_that_is_finished_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "records.db"
+    whole = sqlite_store._SCHEMA
+    monkeypatch.setattr(sqlite_store, "_SCHEMA", whole.replace("COMMIT", "SELECT 1 FROM no_such_table"))
+    interrupted = SqliteStore(path, retention_days=400)
+    with pytest.raises(sqlite3.OperationalError, match="no_such_table"):
+        interrupted.write(rows("ulan"))
+    with pytest.raises(NoRecordsYetError):
+        list(SqliteReader(path).read(Wanted()))
+    monkeypatch.setattr(sqlite_store, "_SCHEMA", whole)
+    interrupted.write(rows("ulan"))
+    assert without_arrival(SqliteReader(path).read(Wanted())) == [line_of(row) for row in rows("ulan")]
+    interrupted.close()
 
 
 def test_a_file_that_is_no_store_is_said_so(tmp_path: Path) -> None:

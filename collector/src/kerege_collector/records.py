@@ -2,7 +2,8 @@
 
 With a center: in the order of measurement. Without: in the order of arrival from SQLite, of measurement from InfluxDB.
 
-    ReadError    the store cannot be read; the text says why and what to do
+    ReadError                the store cannot be read; the text says why and what to do
+    └── NoRecordsYetError    no collector has made it yet
 """
 
 import re
@@ -28,6 +29,10 @@ Line = dict[str, Any]
 
 class ReadError(Exception):
     """The store cannot be read. The text is for people."""
+
+
+class NoRecordsYetError(ReadError):
+    """No collector has made the store's file yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kerege_collector.records import Line, ReadError, Wanted
+from kerege_collector.records import Line, NoRecordsYetError, ReadError, Wanted
 from kerege_wire import KINDS
 
 STEP: Final = 2000
@@ -44,11 +44,9 @@ START: Final = Position()
 
 
 class SqliteReader:
-    """records.db at ``path``. Raises ReadError where there is none."""
+    """records.db at ``path``. Every method raises NoRecordsYetError where there is none, or a collector is only just making it."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise ReadError(f"{path}: there are no records yet; does the collector run, on these settings?")
         self._path = path
 
     def read(self, wanted: Wanted) -> Iterator[Line]:
@@ -84,10 +82,21 @@ class SqliteReader:
         return found == [(position.center, position.epoch, position.seq)] if found else position.id <= self.last_id()
 
     def _open(self) -> closing[sqlite3.Connection]:
+        self._require(made=self._path.exists())
         try:
-            return closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S))
+            connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         except sqlite3.Error as error:
             raise self._error(error) from error
+        try:
+            self._require(made=self._ask(connection, "PRAGMA user_version", {}) != [(0,)])
+        except BaseException:
+            connection.close()
+            raise
+        return closing(connection)
+
+    def _require(self, *, made: bool) -> None:
+        if not made:
+            raise NoRecordsYetError(f"{self._path}: there are no records yet; does the collector run, on these settings?")
 
     def _by_arrival(self, connection: sqlite3.Connection, wanted: Wanted, after_id: int) -> Iterator[_Row]:
         while True:

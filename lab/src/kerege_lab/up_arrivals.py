@@ -8,7 +8,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from kerege_collector import settings
-from kerege_collector.records import Line, ReadError, Wanted, open_reader
+from kerege_collector.records import Line, NoRecordsYetError, ReadError, Wanted, open_reader
 
 Fields = Mapping[str, Any]
 
@@ -32,9 +32,9 @@ class Arrivals:
             if self._follow is None:
                 return self._open()
             arrived = next(self._follow)
-        except ReadError:
+        except ReadError as error:
             self._follow = None
-            self._from_the_beginning = not self._settings.records_path.exists()
+            self._from_the_beginning = isinstance(error, NoRecordsYetError)
             return []
         first, self._first = self._first, set()
         return [line for line in arrived if (line["epoch"], line["seq"]) not in first]

@@ -33,7 +33,9 @@ TIDY_ROWS: Final = 1000
 
 SCHEMA_VERSION: Final = 1
 
-_SCHEMA: Final = """
+# one transaction: who reads beside it finds everything or nothing, and a crash in between leaves nothing
+_SCHEMA: Final = f"""
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS records (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     center TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -42,6 +44,8 @@ CREATE TABLE IF NOT EXISTS records (
     UNIQUE (center, epoch, seq)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS records_by_time ON records (center, kind, time);
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
 """
 
 _INSERT: Final = """
@@ -148,7 +152,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous=FULL")
     if version < SCHEMA_VERSION:
         connection.executescript(_SCHEMA)
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

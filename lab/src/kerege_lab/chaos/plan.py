@@ -95,8 +95,8 @@ class Fault:
 def make_plan(*, seed: int, faults: int, records: int, needs: frozenset[Need]) -> tuple[Fault, ...]:
     """A plan of ``faults`` faults over the time in which ``records`` are made.
 
-    All possible kinds come, in rounds in which each comes as often as it says; the gaps are memoryless, scaled so that the last
-    fault begins while records are still being made.
+    All possible kinds come, in rounds in which each comes as often as it says. The gaps are memoryless, and scaled so that the
+    last fault begins while records are still being made.
     """
     chance = random.Random(seed)
     possible = [name for name, kind in KINDS.items() if kind.need is None or kind.need in needs for _ in range(kind.times)]
