@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kerege_collector import admit
 from kerege_collector.admit import Admission, Admitted
 from kerege_collector.books import MAX_RANGES, Book, Books
 from kerege_wire import Boot, Drop, Record, Report, Tick, decode_report, encode_report
@@ -26,18 +27,28 @@ class House:
 
     def __init__(self, *known: Book, admit_unknown: bool = False) -> None:
         self.suspicious = False
+        self.clock_is_right = True
         stored = {(book.center, book.epoch): book for book in known}
         self.books = Books(lambda center, epoch: stored.get((center, epoch)))
-        self.admission = Admission(self.books, {"demo"}, admit_unknown=admit_unknown, two_agents=lambda _: self.suspicious)
+        self.admission = Admission(
+            self.books,
+            {"demo"},
+            admit_unknown=admit_unknown,
+            two_agents=lambda _: self.suspicious,
+            clock_is_right=lambda: self.clock_is_right,
+        )
 
     def admit(self, payload: bytes, topic: str = DEMO) -> Admitted:
         return self.admission.admit(topic, payload, NOW_MS)
 
     def take(self, payload: bytes) -> Admitted:
-        """Admit and store."""
+        """Admit, store and commit."""
         admitted = self.admit(payload)
         if admitted.book is not None:
-            admitted.book.accept([row.seq for row in admitted.rows])
+            admitted.book.store([row.seq for row in admitted.rows])
+            admitted.excuse()
+        for book in self.books.changed():
+            book.committed()
         self.books.end_batch()
         return admitted
 
@@ -288,13 +299,60 @@ def test_an_empty_report_changes_nothing() -> None:
     assert not unknown.book.dirty
 
 
+def test_what_seems_to_come_from_the_future_stays_with_its_agent_while_our_own_clock_is_in_doubt() -> None:
+    """It is neither stored nor refused: when our clock is right again it may prove to be good."""
+    house = House()
+    house.clock_is_right = False
+    admitted = house.admit(report(1, time=NOW_S + 301))
+    assert (admitted.rows, admitted.refused, admitted.quarantined, admitted.left) == ([], [], [], [(1, "collector-clock")])
+    house.clock_is_right = True
+    assert house.admit(report(1, time=NOW_S + 301)).refused == [(1, "time-future")]
+
+
+def test_a_collector_that_lives_before_2020_takes_nothing_and_tells_no_time() -> None:
+    """Its clock was never set: an agent would date its records by it, and they would be refused for good."""
+    admitted = House().admission.admit(DEMO, report(1), 86_400_000)
+    assert (admitted.outcome, admitted.reason, admitted.report) == ("held", "the collector's clock is wrong", None)
+
+
+def test_an_agent_that_takes_new_epochs_without_end_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a row in the ledger for ever. Epochs that are known go on, questions are answered, and after a while a new one is let in."""
+    monkeypatch.setattr(admit, "EPOCHS_BURST", 3)
+    house = House()
+
+    def from_epoch(number: int, *seqs: int, later_s: int = 0) -> Admitted:
+        payload = encode_report(Report(f"epoch-{number:02d}", records=tuple(Record(seq, NOW_S, TICK) for seq in seqs)))
+        admitted = house.admission.admit(DEMO, payload, NOW_MS + later_s * 1000)
+        house.books.end_batch()
+        return admitted
+
+    outcomes = [from_epoch(number, 1).outcome for number in range(5)]
+    assert outcomes == ["accepted", "accepted", "accepted", "held", "held"]
+    assert from_epoch(4, 1).reason == "too many epochs"
+    assert from_epoch(2, 2).outcome == "accepted"
+    assert from_epoch(7).outcome == "accepted"
+    assert from_epoch(4, 1, later_s=11).outcome == "accepted"
+
+
+def test_epochs_that_are_only_named_are_bounded_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boot and drop records may name any epoch; beyond the bound they are stored, and nothing is noted of what they name."""
+    monkeypatch.setattr(admit, "EPOCHS_BURST", 3)
+    house = House()
+    boots = [Boot("agent", "unclean", previous_epoch=f"epoch-{number:02d}", previous_seq=9) for number in range(5)]
+    records = tuple(Record(seq, NOW_S, boot) for seq, boot in enumerate(boots, start=1))
+    admitted = house.admit(encode_report(Report(EPOCH, records=records)))
+    assert len(admitted.rows) == 5
+    assert sorted(book.epoch for book in house.books.changed()) == ["epoch-00", "epoch-01"]
+
+
 def test_books_in_memory_are_bounded() -> None:
     """Those not used for longest are put away, and read again from the ledger when needed."""
     kept: dict[tuple[str, str], Book] = {}
     books = Books(lambda center, epoch: kept.get((center, epoch)), max_books=3)
     for number in range(10):
         book = books.of("demo", f"epoch-{number:02d}", NOW_S)
-        book.accept([number + 1])
+        book.store([number + 1])
+        book.committed()
         kept[book.center, book.epoch] = book
         books.end_batch()
     assert len(books) == 3

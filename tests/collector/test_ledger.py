@@ -9,21 +9,31 @@ import pytest
 from kerege_collector.books import Book
 from kerege_collector.gaps import GapCounts
 from kerege_collector.ledger import Ledger, LedgerError, Quarantined
+from kerege_collector.quarantine_room import Bounds, Room
 from kerege_collector.stores import RetryLater
 from kerege_wire.ranges import RangeSet
 
 NOW_S = 1_795_465_800
+BOUNDS = Bounds(rows=30, payload_bytes=1_000_000)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    found = Ledger(tmp_path / "ledger.db", max_quarantine_rows=10)
+    found = Ledger(tmp_path / "ledger.db", bounds=BOUNDS)
     yield found
     found.close()
 
 
-def kept(seq: int, *, reason: str = "bad-field", payload: bytes = b"{}") -> Quarantined:
-    return Quarantined("demo", "epoch-01", seq, NOW_S, NOW_S, reason, "in words", payload)
+def kept(seq: int, *, reason: str = "bad-field", payload: bytes = b"{}", center: str = "demo") -> Quarantined:
+    return Quarantined(center, "epoch-01", seq, NOW_S, NOW_S, reason, "in words", payload)
+
+
+def filled(ledger: Ledger) -> list[Quarantined]:
+    """Fill the quarantine: ten centers with three items each."""
+    items = [kept(seq, center=f"center-{number}") for number in range(10) for seq in (1, 2, 3)]
+    assert ledger.homeless(items) == frozenset()
+    ledger.commit([], items, {}, NOW_S)
+    return items
 
 
 def test_a_book_comes_back_as_it_was(ledger: Ledger, tmp_path: Path) -> None:
@@ -68,7 +78,7 @@ def test_the_board_comes_back(ledger: Ledger) -> None:
 def test_what_is_refused_again_is_one_row(ledger: Ledger) -> None:
     """A record that is resent after its ack was lost does not fill the quarantine."""
     for _ in range(3):
-        assert ledger.commit([], [kept(1), kept(2)], {}, NOW_S) == 0
+        ledger.commit([], [kept(1), kept(2)], {}, NOW_S)
     assert [item.what.seq for item in ledger.quarantined()] == [1, 2]
     assert ledger.quarantine_rows == 2
 
@@ -81,16 +91,71 @@ def test_bytes_of_any_kind_are_kept(ledger: Ledger) -> None:
     assert item.what.detail == "lone ? surrogate"
 
 
-def test_a_full_quarantine_makes_room_from_the_resolved(ledger: Ledger) -> None:
-    """The oldest resolved rows go first; without any the new ones are counted and not kept."""
-    ledger.commit([], [kept(seq) for seq in range(1, 11)], {}, NOW_S)
-    assert ledger.commit([], [kept(11), kept(12)], {}, NOW_S) == 2
-    ledger.resolve(3, "dropped")
-    ledger.resolve(5, "readmitted")
-    assert ledger.commit([], [kept(11)], {}, NOW_S) == 0
-    assert [item.id for item in ledger.quarantined(waiting_only=False)] == [1, 2, 4, 5, 6, 7, 8, 9, 10, 11]
-    assert ledger.commit([], [kept(12), kept(13), kept(14)], {}, NOW_S) == 2
-    assert len(ledger.quarantined(waiting_only=False)) == 10
+def test_a_full_quarantine_has_no_room_but_for_what_it_holds_already(ledger: Ledger) -> None:
+    """What is sent and refused again is kept; what is new is not."""
+    items = filled(ledger)
+    new = kept(1, center="late")
+    assert ledger.homeless([new, items[7]]) == {new}
+
+
+def test_one_center_takes_no_more_than_its_part_of_the_quarantine(ledger: Ledger) -> None:
+    """A tenth; the others still find room."""
+    items = [kept(seq) for seq in range(1, 6)]
+    assert ledger.homeless(items) == set(items[3:])
+    ledger.commit([], items[:3], {}, NOW_S)
+    assert ledger.homeless([kept(4), kept(1, center="other")]) == {kept(4)}
+
+
+def test_the_bytes_of_the_quarantine_are_bounded_too() -> None:
+    room = Room(Bounds(rows=1000, payload_bytes=1000), {"demo": (1, 60), "other": (9, 870)})
+    assert [room.take("demo", 40), room.take("demo", 1), room.take("third", 40), room.take("third", 1)] == [True, False, False, True]
+
+
+def test_what_has_ended_makes_room_oldest_first(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readmitted and dropped items are kept as long as nothing else needs their place."""
+    monkeypatch.setattr("kerege_collector.ledger.FORGET_STEP", 1)
+    filled(ledger)
+    for number in (3, 5, 7):
+        ledger.resolve(number, "dropped")
+    late = [kept(1, center="late"), kept(2, center="late")]
+    assert ledger.homeless(late) == frozenset()
+    ledger.commit([], late, {}, NOW_S)
+    assert [item.id for item in ledger.quarantined(waiting_only=False)] == [1, 2, 4, *range(6, 33)]
+    assert ledger.quarantine_rows == BOUNDS.rows
+
+
+def test_what_a_command_has_entered_beside_the_service_stays(ledger: Ledger, tmp_path: Path) -> None:
+    """The service writes the book that it has in memory; what was readmitted meanwhile is in it."""
+    mine = Book("demo", "epoch-01", RangeSet([(1, 4)]), RangeSet([(5, 5)]))
+    ledger.commit([mine], [kept(5)], {}, NOW_S)
+    command = Ledger(tmp_path / "ledger.db")
+    theirs = command.book("demo", "epoch-01")
+    assert theirs is not None
+    theirs.store([5])
+    theirs.expect(9)
+    command.readmitted(1, [theirs], "readmitted", NOW_S)
+    command.close()
+    mine.store([6])
+    ledger.commit([mine], [], {}, NOW_S)
+    assert (list(mine.accepted), mine.expected_last) == ([(1, 6)], 9)
+    found = ledger.book("demo", "epoch-01")
+    assert found is not None
+    assert (list(found.accepted), found.expected_last) == ([(1, 6)], 9)
+
+
+def test_a_book_is_accepted_only_when_the_ledger_has_it(ledger: Ledger, tmp_path: Path) -> None:
+    """What is in the store alone is not among what acknowledgements name."""
+    book = Book("demo", "epoch-01", RangeSet([(1, 1)]))
+    book.store([2, 3])
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    other.execute("CREATE TRIGGER fails BEFORE INSERT ON accepted BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(Exception, match="no"):
+        ledger.commit([book], [], {}, NOW_S)
+    assert (list(book.accepted), book.dirty) == ([(1, 1)], True)
+    other.execute("DROP TRIGGER fails")
+    other.close()
+    ledger.commit([book], [], {}, NOW_S)
+    assert (list(book.accepted), book.dirty) == ([(1, 3)], False)
 
 
 def test_a_newer_schema_is_refused_in_words(tmp_path: Path) -> None:
@@ -166,9 +231,11 @@ def test_gaps_are_counted_over_all_epochs() -> None:
     second = Book("demo", "epoch-02", RangeSet([(2, 3)]))
     gaps = GapCounts([first, second, Book("other", "epoch-03", RangeSet([(1, 9)]))])
     assert (gaps.of("demo"), gaps.of("other"), gaps.of("nobody")) == (4, 0, 0)
-    first.accept([8, 9, 10])
+    first.store([8, 9, 10])
+    first.committed()
     gaps.note([first])
     assert gaps.of("demo") == 1
-    second.accept([1])
+    second.store([1])
+    second.committed()
     gaps.note([second])
     assert gaps.of("demo") == 0

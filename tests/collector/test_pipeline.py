@@ -1,5 +1,6 @@
 """The worker's promises: the order of things, and what happens when one of them fails (`pipeline`, `persistence`)."""
 
+import json
 import threading
 import time
 from collections import Counter, deque
@@ -16,7 +17,8 @@ from kerege_collector.books import Books
 from kerege_collector.gaps import GapCounts
 from kerege_collector.inbox import Message
 from kerege_collector.ledger import Ledger
-from kerege_collector.pipeline import MAX_ROWS, BatchLimits, Parts, Pipeline
+from kerege_collector.pipeline import MAX_RECORDS, BatchLimits, Parts, Pipeline
+from kerege_collector.quarantine_room import DEFAULT_BOUNDS, Bounds
 from kerege_collector.stages import Stages
 from kerege_collector.stores import Rejected, RetryLater, Row
 from kerege_collector.stores.sqlite import SqliteStore
@@ -42,6 +44,12 @@ class Mailbox:
             return self.batches.popleft()
         time.sleep(0.005)
         return []
+
+    def put_back(self, first: Sequence[Message], last: Sequence[Message]) -> None:
+        if first:
+            self.batches.appendleft(list(first))
+        if last:
+            self.batches.append(list(last))
 
     def done(self, messages: Sequence[Message]) -> None:
         self.log.append(f"puback {len(messages)}")
@@ -76,11 +84,10 @@ class TestLedger(Ledger):
     log: list[str]
     before: Callable[[], None]
 
-    def commit(self, *args: object) -> int:
+    def commit(self, *args: object) -> None:
         self.before()
-        unkept = super().commit(*args)  # type: ignore[arg-type]
+        super().commit(*args)  # type: ignore[arg-type]
         self.log.append("ledger")
-        return unkept
 
 
 class Counts:
@@ -105,22 +112,27 @@ class Counts:
 class House:
     """A worker with a real store, a real ledger, a real board, and a mailbox."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, bounds: Bounds) -> None:
         self.log: list[str] = []
         self.acks_sent: list[Ack] = []
         self.mail = Mailbox(self.log)
         self.store = TestStore(directory / "records.db", self.log)
-        self.ledger = TestLedger(directory / "ledger.db")
+        self.ledger = TestLedger(directory / "ledger.db", bounds=bounds)
         self.ledger.log, self.ledger.before = self.log, lambda: None
         self.counts = Counts()
         self.board = Board(dict)
         self.books = Books(self.ledger.book)
         admission = Admission(
-            self.books, {"demo", "other"}, admit_unknown=False, two_agents=lambda center: self.board.two_agents(center, NOW_S)
+            self.books,
+            {"demo", "other"},
+            admit_unknown=False,
+            two_agents=lambda center: self.board.two_agents(center, NOW_S),
+            clock_is_right=lambda: True,
         )
         acks = Acks(self._publish, within_s=300.0, clock=lambda: "synced", now_ms=lambda: NOW_S * 1000)
         self.gaps = GapCounts()
         parts = Parts(self.mail, admission, self.books, self.store, self.ledger, acks, self.board, self.gaps, self.counts, Stages())
+        self.acks = acks
         self.pipeline = Pipeline(parts, BatchLimits(), now_s=lambda: NOW_S)
         self.thread = threading.Thread(target=self.pipeline.run)
 
@@ -164,10 +176,16 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def bounds() -> Bounds:
+    """Of the quarantine; a test may have its own."""
+    return DEFAULT_BOUNDS
+
+
+@pytest.fixture
+def house(tmp_path: Path, bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setattr(persistence, "FIRST_BACKOFF_S", 0.005)
     monkeypatch.setattr(persistence, "MAX_BACKOFF_S", 0.02)
-    found = House(tmp_path)
+    found = House(tmp_path, bounds=bounds)
     yield found
     if found.thread.is_alive():
         found.stop()
@@ -421,9 +439,63 @@ def test_an_enormous_batch_is_seen_through_in_parts(house: House) -> None:
     reports = 45
     house.put(*[report(*range(1 + 1000 * number, 1001 + 1000 * number), prompt=False) for number in range(reports)])
     house.run_until_done()
-    assert [line for line in house.log if line.startswith("store")] == [f"store {MAX_ROWS}", f"store {MAX_ROWS}", "store 5000"]
+    assert [line for line in house.log if line.startswith("store")] == [f"store {MAX_RECORDS}", f"store {MAX_RECORDS}", "store 5000"]
     assert house.log.index("puback 20") < house.log.index("store 5000")
     assert house.named == [(1, 1000 * reports)]
+
+
+def test_who_sends_more_than_a_batch_holds_lets_the_others_go_first(house: House) -> None:
+    """A flood of tiny payloads with a thousand bad records each: they count as well, and another center's report goes before the rest."""
+    flood = json.dumps({"epoch": EPOCH, "seq": 1, "time": NOW_S, "records": [[0, "x", 0]] * 1000}).encode()
+    house.put(*[flood] * 50)
+    house.mail.batches[0].append(Message("kerege/v1/other/report", report(1), NOW_S * 1000, 1, 1))
+    house.run_until_done()
+    assert house.mail.done_topics.index("kerege/v1/other/report") == MAX_RECORDS // 1000
+    assert max(int(line.removeprefix("puback ")) for line in house.log if line.startswith("puback")) <= 31
+
+
+@pytest.mark.parametrize("bounds", [Bounds(rows=10, payload_bytes=10_000)])
+def test_what_finds_no_room_in_quarantine_stays_with_its_agent(house: House) -> None:
+    """It is neither acknowledged nor forgotten as a gap; it is counted, said, and goes through when there is room."""
+    bad = encode_report(Report(EPOCH, ack="now", records=tuple(Record(seq, 5 + seq, Tick()) for seq in (1, 2))))
+    house.put(report(3), bad)
+    house.put(b"garbage", center="other")
+    house.put(b"rubbish", center="other")
+    house.start()
+    house.wait(lambda: len(house.mail.done_topics) == 4)
+    refused = [pair for ack in house.acks_sent for pair in ack.refused]
+    assert (refused, [ack.reason for ack in house.acks_sent if ack.unreadable]) == ([(1, "time-before-2020")], ["unknown-codec"])
+    assert [(item.what.center, item.what.seq) for item in house.ledger.quarantined()] == [("demo", 1), ("other", 0)]
+    assert (house.gaps.of("demo"), house.counts.by_name["records kept"], house.named) == (1, 1, [(3, 3)])
+    assert house.pipeline.trouble == "the quarantine is full: what cannot be stored stays with its agents, unacknowledged"
+    assert house.board.rows(NOW_S)[0].trouble == "kept: quarantine-full"
+    house.ledger.resolve(1, "dropped")
+    house.put(bad)
+    house.wait(lambda: (2, "time-before-2020") in [pair for ack in house.acks_sent for pair in ack.refused])
+
+
+@pytest.mark.parametrize("end", ["an ack falls due", "a stop"])
+def test_no_ack_names_what_the_ledger_does_not_have(house: House, end: str) -> None:
+    """An ack that was held back, for an epoch of which more is in the store alone, names what was committed."""
+    refuses = threading.Event()
+
+    def refuse() -> None:
+        if refuses.is_set():
+            raise RetryLater("disk-full", "no space left")
+
+    house.ledger.before = refuse
+    house.put(report(1, prompt=False))
+    house.start()
+    house.wait(lambda: len(house.mail.done_topics) == 1)
+    refuses.set()
+    house.put(report(2, prompt=False))
+    house.wait(lambda: house.counts.by_name["failure ledger disk-full"] > 1)
+    if end == "a stop":
+        house.stop()
+    else:
+        house.acks.flush(time.monotonic() + 400)
+    assert house.named == [(1, 1)]
+    refuses.clear()
 
 
 def test_after_a_crash_between_store_and_ledger_nothing_is_lost_or_doubled(house: House, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from kerege_collector.ledger import Ledger, Quarantined
 from kerege_collector.quarantine import AlreadyResolvedError, Readmitted
 from kerege_collector.stores import Rejected, RetryLater, Row
 from kerege_collector.stores.sqlite import SqliteStore
-from kerege_wire import Record, Report, Tick, encode_report
+from kerege_wire import Body, Boot, Drop, Record, Report, Tick, encode_report
 from kerege_wire.ranges import RangeSet
 
 NOW_S = 1_795_465_800
@@ -65,6 +65,20 @@ def test_a_record_is_stored_after_the_fix(desk: Desk) -> None:
     assert list(book.accepted) == [(1, 5)]
     assert list(quarantine.listing(desk.ledger)) == []
     assert [item.resolved for item in quarantine.listing(desk.ledger, waiting_only=False)] == ["readmitted"]
+
+
+@pytest.mark.parametrize(
+    "body", [Drop("epoch-99", "2-4", "ping", 3, "spool full"), Boot("agent", "unclean", previous_epoch="epoch-99", previous_seq=4)]
+)
+def test_what_a_record_says_of_another_epoch_is_entered_with_it(desk: Desk, body: Body) -> None:
+    """A drop record excuses what it names, a boot record tells where the run before ended."""
+    desk.ledger.commit([Book("demo", "epoch-99", RangeSet([(1, 1), (5, 5)]))], [], {}, NOW_S)
+    record = Record(5, NOW_S, body)
+    desk.keep(Quarantined("demo", EPOCH, 5, NOW_S, NOW_S, "store-refused", "", alone(Report(EPOCH, records=(record,)), record)))
+    assert desk.readmit(1) == Readmitted(stored=1, repeats=0, refused=())
+    book = desk.ledger.book("demo", "epoch-99")
+    assert book is not None
+    assert (list(book.excused), book.expected_last) == (([(2, 4)], None) if isinstance(body, Drop) else ([], 4))
 
 
 def test_a_whole_payload_is_read_again(desk: Desk) -> None:

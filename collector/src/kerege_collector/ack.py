@@ -8,13 +8,13 @@ import heapq
 import itertools
 import random
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from kerege_collector.admit import HELD, UNREADABLE, Admitted
 from kerege_collector.books import Book, Key
+from kerege_collector.seldom import Seldom
 from kerege_wire import Ack, encode_ack
 from kerege_wire.messages import MAX_RANGES
 from kerege_wire.ranges import Range, RangeSet
@@ -23,8 +23,10 @@ from kerege_wire.topics import topic
 EARLIEST: Final = 0.5
 """Acks are held back for a random time from this part of the longest to the whole of it, so that they do not all go at once."""
 
-HOLD_EVERY_S: Final = 60.0
-"""A center is told at most this often that nothing of it is stored."""
+HOLD_EVERY_S: Final = 15.0
+HOLD_BURST: Final = 8
+"""A center that is held is answered at most this often in the long run, and so many times at once: whatever it sends, it would be a storm
+for an agent that does not know what a hold is. One that does asks every five minutes, and at each new connection."""
 
 UNREADABLE_EVERY_S: Final = 1.0
 """A center is told at most this often that something could not be read: an answer to every payload could become a storm."""
@@ -34,9 +36,6 @@ UNREADABLE_BURST: Final = 20
 
 MAX_WAITING: Final = 20_000
 """Most acks held back at a time (some 1 kB each); beyond, the next is sent at once."""
-
-MAX_REMEMBERED: Final = 10_000
-"""Most centers for which the time of the last hold or unreadable is remembered."""
 
 Publish = Callable[[str, bytes], bool]
 
@@ -71,18 +70,15 @@ class Acks:
         self._waiting: dict[Key, _Waiting] = {}
         self._due: list[tuple[float, int, _Waiting]] = []
         self._order = itertools.count()
-        self._held = _Seldom(HOLD_EVERY_S, burst=1)
-        self._unread = _Seldom(UNREADABLE_EVERY_S, burst=UNREADABLE_BURST)
+        self._held = Seldom(HOLD_EVERY_S, burst=HOLD_BURST)
+        self._unread = Seldom(UNREADABLE_EVERY_S, burst=UNREADABLE_BURST)
 
     def __len__(self) -> int:
         """How many are held back."""
         return len(self._waiting)
 
-    def add(self, admitted: Admitted, stored: Iterable[int], rejected: Iterable[tuple[int, str]], now_s: float) -> None:
-        """This message is committed: acknowledge it now, or soon together with others.
-
-        stored: numbers of it that the book now holds, repeats included. rejected: what the store refused, besides what admission did.
-        """
+    def add(self, admitted: Admitted, now_s: float) -> None:
+        """This message is committed: acknowledge it now, or soon together with others."""
         if admitted.center is None:
             return
         if admitted.outcome == UNREADABLE:
@@ -90,7 +86,7 @@ class Acks:
         elif admitted.outcome == HELD:
             self._say_held(admitted, now_s)
         elif admitted.report is not None:
-            self._hold_back(admitted, stored, rejected, now_s)
+            self._hold_back(admitted, now_s)
 
     def flush(self, now_s: float) -> None:
         """Send what is due."""
@@ -114,7 +110,7 @@ class Acks:
     def _is_current(self, waiting: _Waiting) -> bool:
         return self._waiting.get((waiting.center, waiting.epoch)) is waiting
 
-    def _hold_back(self, admitted: Admitted, stored: Iterable[int], rejected: Iterable[tuple[int, str]], now_s: float) -> None:
+    def _hold_back(self, admitted: Admitted, now_s: float) -> None:
         report = admitted.report
         assert report is not None
         assert admitted.center is not None
@@ -125,11 +121,12 @@ class Acks:
             waiting = self._waiting[key] = _Waiting(*key, due_s)
             heapq.heappush(self._due, (due_s, next(self._order), waiting))
         waiting.book = admitted.book or waiting.book
-        for seq in stored:
+        for row in admitted.rows:
+            waiting.touched.add(row.seq)
+        for seq in admitted.repeats:
             waiting.touched.add(seq)
         waiting.asked = waiting.asked or not (report.records or report.refused)
         waiting.refused.update(admitted.refused)
-        waiting.refused.update(rejected)
         if report.sent is not None:
             waiting.sent, waiting.received_ms = report.sent, admitted.received_ms
         if report.prompt or len(waiting.refused) >= MAX_RANGES or len(self._waiting) > MAX_WAITING:
@@ -183,21 +180,3 @@ def _named(waiting: _Waiting) -> list[Range]:
     if waiting.asked:
         return list(waiting.book.accepted)
     return waiting.book.accepted.around(first for first, _ in waiting.touched)
-
-
-class _Seldom:
-    """Lets through ``burst`` events of each center, and then one every ``every_s`` (a token bucket)."""
-
-    def __init__(self, every_s: float, *, burst: int) -> None:
-        self._every_s = every_s
-        self._burst = burst
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # center → (tokens, as of when)
-
-    def allows(self, center: str, now_s: float) -> bool:
-        tokens, then_s = self._buckets.pop(center, (float(self._burst), now_s))
-        tokens = min(float(self._burst), tokens + (now_s - then_s) / self._every_s)
-        allowed = tokens >= 1.0
-        self._buckets[center] = (tokens - 1.0 if allowed else tokens, now_s)
-        if len(self._buckets) > MAX_REMEMBERED:
-            self._buckets.popitem(last=False)
-        return allowed

@@ -25,9 +25,11 @@ Key = tuple[str, str]
 class Book:
     """One epoch of one center.
 
-    accepted: stored. excused: will never be, and why is known: refused, or thinned by the agent.
+    accepted: in the store and in the ledger; only these are ever acknowledged. stored: in the store, and not yet in the ledger.
+    excused: will never be stored, and why is known: refused, or thinned by the agent.
     expected_last: the last number of the epoch, where a later boot record has named it.
     pending: met in the batch that is under way; a second copy in the same batch is a repeat.
+    fresh: nothing of it is in the ledger. as_of: which state of the ledger it was read from (see `Ledger.commit`).
     """
 
     center: str
@@ -38,7 +40,10 @@ class Book:
     first_seen_s: int = 0
     updated_s: int = 0
     pending: RangeSet = field(default_factory=RangeSet)
+    stored: RangeSet = field(default_factory=RangeSet)
     dirty: bool = False
+    fresh: bool = False
+    as_of: int = 0
 
     def holds(self, seq: int) -> bool:
         """Is this number accepted, be it a moment ago in the same batch?"""
@@ -50,12 +55,27 @@ class Book:
             near in held for held in (self.accepted, self.pending) for near in (seq - 1, seq + 1)
         )
 
-    def accept(self, seqs: Iterable[int]) -> None:
-        """These numbers are in the store."""
-        add = self.accepted.add
+    def store(self, seqs: Iterable[int]) -> None:
+        """These numbers are in the store; they are accepted once the ledger has them too (`committed`)."""
+        add = self.stored.add
         for seq in seqs:
             add(seq)
         self.dirty = True
+
+    def to_commit(self) -> RangeSet:
+        """What the ledger shall hold as accepted."""
+        return RangeSet([*self.accepted, *self.stored]) if self.stored else self.accepted
+
+    def committed(self) -> None:
+        """The ledger has it all."""
+        self.accepted, self.stored = self.to_commit(), RangeSet()
+        self.dirty = self.fresh = False
+
+    def merge(self, other: "Book") -> None:
+        """Take in what somebody else has written of the same epoch meanwhile."""
+        self.accepted = RangeSet([*self.accepted, *other.accepted])
+        self.excused = RangeSet([*self.excused, *other.excused])
+        self.expected_last = max(self.expected_last or 0, other.expected_last or 0) or None
 
     def excuse(self, ranges: Iterable[Range]) -> None:
         """Note numbers that will never be stored. Beyond MAX_RANGES they are not noted, and show as gaps."""
@@ -102,7 +122,7 @@ class Books:
             return book
         book = self._books.get(key)
         if book is None:
-            book = self._books[key] = self._load(center, epoch) or Book(center, epoch, first_seen_s=now_s)
+            book = self._books[key] = self._load(center, epoch) or Book(center, epoch, first_seen_s=now_s, fresh=True)
         else:
             self._books.move_to_end(key)
         self._touched[key] = book

@@ -2,8 +2,12 @@
 
 import threading
 from collections.abc import Iterable
+from typing import Final
 
 from kerege_collector.books import Book
+
+MOST_SHOWN: Final = 1_000_000
+"""More are no gap but an agent that has lost count, and a number that no JavaScript can hold."""
 
 
 class GapCounts:
@@ -22,9 +26,9 @@ class GapCounts:
                 self._put(book.center, book.epoch, missing)
 
     def of(self, center: str) -> int:
-        """How many numbers are missing, over all epochs of this center."""
+        """How many numbers are missing, over all epochs of this center; MOST_SHOWN where it is more."""
         with self._lock:
-            return sum(self._missing.get(center, {}).values())
+            return min(sum(self._missing.get(center, {}).values()), MOST_SHOWN)
 
     def _put(self, center: str, epoch: str, missing: int) -> None:
         with self._lock:

@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from kerege_collector.publishes import Publish
@@ -132,6 +132,13 @@ class Inbox:
             taken = [self._queue.popleft() for _ in range(min(max_messages, len(self._queue)))]
             self._queued_bytes -= sum([len(message.payload) for message in taken])
         return taken
+
+    def put_back(self, first: Sequence[Message], last: Sequence[Message]) -> None:
+        """Messages that were taken and not seen through: the next to be taken, and such as wait behind all others."""
+        with self._filled:
+            self._queue.extendleft(reversed(first))
+            self._queue.extend(last)
+            self._queued_bytes += sum([len(message.payload) for message in (*first, *last)])
 
     def done(self, messages: Iterable[Message]) -> None:
         """These messages are committed: the broker may forget them, if the connection that brought them still stands."""

@@ -10,7 +10,7 @@ import json
 import logging
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
 from kerege_collector.books import Book
+from kerege_collector.quarantine_room import DEFAULT_BOUNDS, Bounds, Room
 from kerege_collector.sqlite_trouble import retry_later
 from kerege_wire.ranges import RangeSet
 
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a write waits for a command (`quarantine readmit`, a backup) to let go of the file."""
+
+FORGET_STEP: Final = 100
+"""Resolved items of the quarantine that are forgotten at a time where it is crowded."""
 
 _schema = sa.MetaData()
 
@@ -60,9 +64,11 @@ quarantine = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),  # of the payload
     sa.Column("digest", sa.Integer, nullable=False),
     sa.Column("resolved", sa.Text),  # how it ended: "readmitted", "dropped"; null while it waits
     sa.UniqueConstraint("center", "epoch", "seq", "reason", "digest"),  # a record that is sent and refused again is one row
+    sa.Index("quarantine_use", "center", "resolved", "bytes"),  # what is in use is counted from it alone
     sqlite_autoincrement=True,
 )
 
@@ -103,9 +109,11 @@ class QuarantineRow:
 class Ledger:
     """ledger.db at ``path``. Raises LedgerError, or RetryLater, where it cannot be opened."""
 
-    def __init__(self, path: Path, *, max_quarantine_rows: int = 100_000) -> None:
+    def __init__(self, path: Path, *, bounds: Bounds = DEFAULT_BOUNDS) -> None:
+        """``bounds``: of what waits in quarantine; what has ended there (readmitted, dropped) is kept as long as there is room."""
         self._path = path
-        self._max_rows = max_quarantine_rows
+        self._bounds = bounds
+        self._state = 0  # grows whenever somebody else has written
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
         event.listen(self._engine, "connect", _prepare_connection)
         try:
@@ -116,21 +124,32 @@ class Ledger:
             self._engine.dispose()
             raise
 
-    def commit(self, books: Sequence[Book], quarantined: Sequence[Quarantined], snapshots: Mapping[str, Any], now_s: int) -> int:
-        """One transaction: ranges, quarantine, board. Returns how many quarantined items were not kept for want of room.
+    def commit(self, books: Sequence[Book], quarantined: Sequence[Quarantined], snapshots: Mapping[str, Any], now_s: int) -> None:
+        """One transaction: ranges, quarantine (see `homeless`), board. Then what the books had in the store alone is accepted.
 
         Raises RetryLater; then nothing has changed, and the books are still dirty.
         """
         with self._transaction() as connection:
-            if books:
-                connection.exec_driver_sql(_PUT_BOOK, [_book_values(book, now_s) for book in books])
-            unkept = self._put_quarantined(connection, quarantined) if quarantined else 0
+            self._put_books(connection, books, now_s)
+            if quarantined:
+                self._put_quarantined(connection, quarantined)
             if snapshots:
                 rows = [{"center": center, "snapshot": json.dumps(snapshot)} for center, snapshot in snapshots.items()]
                 connection.execute(_PUT_SNAPSHOT, rows)
         for book in books:
-            book.dirty = False
-        return unkept
+            book.committed()
+
+    def homeless(self, items: Sequence[Quarantined]) -> frozenset[Quarantined]:
+        """Those of the items for which there is no room in quarantine, and that are not there already. Raises RetryLater."""
+        with self._transaction() as connection:
+            use = _waiting_use(connection)
+            if not self._without_room(use, items):
+                return frozenset()  # nearly always; else what is there already is looked for, which takes a query each
+            return self._without_room(use, [item for item in items if connection.exec_driver_sql(_HOLDS, _key_of(item)).first() is None])
+
+    def _without_room(self, use: Mapping[str, tuple[int, int]], items: Iterable[Quarantined]) -> frozenset[Quarantined]:
+        room = Room(self._bounds, use)
+        return frozenset(item for item in items if not room.take(item.center, len(item.payload)))
 
     def book(self, center: str, epoch: str) -> Book | None:
         """The book of one epoch, None where it is new. Raises RetryLater."""
@@ -178,16 +197,16 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute(sa.update(quarantine).where(quarantine.c.id == number).values(resolved=how))
 
-    def readmitted(self, number: int, center: str, epoch: str, seqs: Sequence[int], how: str | None) -> None:
-        """Records of a quarantined item are in the store after all: enter them, and how the item ended where it has. Raises RetryLater."""
+    def readmitted(self, number: int, books: Sequence[Book], how: str | None, now_s: int) -> None:
+        """Records of a quarantined item are in the store after all: enter what that changed, and how the item ended where it has.
+
+        Raises RetryLater.
+        """
         with self._transaction() as connection:
-            # the write comes first: it takes the lock, so that the service cannot commit the same book between our reading and writing
+            self._put_books(connection, books, now_s)
             connection.execute(sa.update(quarantine).where(quarantine.c.id == number).values(resolved=how))
-            if seqs:
-                found = connection.execute(_wanted_book(center, epoch)).one_or_none()
-                book = _book(found) if found else Book(center, epoch)
-                book.accept(seqs)
-                connection.exec_driver_sql(_PUT_BOOK, [_book_values(book, book.updated_s)])
+        for book in books:
+            book.committed()
 
     @property
     def quarantine_rows(self) -> int:
@@ -219,22 +238,39 @@ class Ledger:
             made = f"made by a newer version of the collector (schema {version}, this one knows {SCHEMA_VERSION})"
             raise LedgerError(f"{self._path}: {made}: upgrade this one, or name another state_directory")
 
+    def _put_books(self, connection: sa.Connection, books: Sequence[Book], now_s: int) -> None:
+        """Write the books, with what another process (`quarantine readmit`, the service) has entered in them since they were read."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # nobody else writes between our looking and our writing
+        version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()  # changes when another connection has written
+        if connection.info.get("data_version") != version:
+            connection.info["data_version"] = version
+            self._state += 1
+        for book in books:
+            if book.as_of != self._state:
+                found = connection.execute(_wanted_book(book.center, book.epoch)).one_or_none()
+                if found is not None:
+                    book.merge(_book(found))
+                book.as_of = self._state
+        if books:
+            connection.exec_driver_sql(_PUT_BOOK, [_book_values(book, now_s) for book in books])
+
+    def _put_quarantined(self, connection: sa.Connection, items: Sequence[Quarantined]) -> None:
+        connection.execute(insert(quarantine).on_conflict_do_nothing(), [_quarantine_values(item) for item in items])
+        while self._is_crowded(connection) and self._forget_resolved(connection):
+            continue
+        self._rows = self._count(connection)
+
+    def _is_crowded(self, connection: sa.Connection) -> bool:
+        rows, size = connection.exec_driver_sql("SELECT count(*), coalesce(sum(bytes), 0) FROM quarantine").one()
+        return bool(rows > self._bounds.rows or size > self._bounds.payload_bytes)
+
     def _count(self, connection: sa.Connection) -> int:
         return connection.execute(sa.select(sa.func.count()).select_from(quarantine)).scalar_one()
 
-    def _put_quarantined(self, connection: sa.Connection, items: Sequence[Quarantined]) -> int:
-        self._rows = self._count(connection)
-        room = self._max_rows - self._rows
-        if room < len(items):
-            room += self._forget_resolved(connection, len(items) - room)
-        if kept := items[: max(room, 0)]:
-            connection.execute(insert(quarantine).on_conflict_do_nothing(), [_quarantine_values(item) for item in kept])
-        self._rows = self._count(connection)
-        return len(items) - len(kept)
-
-    def _forget_resolved(self, connection: sa.Connection, count: int) -> int:
-        oldest = sa.select(quarantine.c.id).where(quarantine.c.resolved.is_not(None)).order_by(quarantine.c.id).limit(count)
-        return connection.execute(sa.delete(quarantine).where(quarantine.c.id.in_(oldest))).rowcount
+    def _forget_resolved(self, connection: sa.Connection) -> bool:
+        """The oldest of those that have ended go; False where there is none."""
+        oldest = sa.select(quarantine.c.id).where(quarantine.c.resolved.is_not(None)).order_by(quarantine.c.id).limit(FORGET_STEP)
+        return connection.execute(sa.delete(quarantine).where(quarantine.c.id.in_(oldest))).rowcount > 0
 
 
 # the one statement of the hot path goes to the driver as it is: SQLAlchemy's own way costs three times as much a row
@@ -243,6 +279,7 @@ INSERT INTO accepted (center, epoch, ranges, excused, expected_last, first_seen,
 ON CONFLICT (center, epoch) DO UPDATE SET ranges = excluded.ranges, excused = excluded.excused,
 expected_last = excluded.expected_last, updated = excluded.updated
 """
+_HOLDS: Final = "SELECT 1 FROM quarantine WHERE center = ? AND epoch = ? AND seq = ? AND reason = ? AND digest = ?"
 _new_snapshot = insert(board)
 _PUT_SNAPSHOT: Final = _new_snapshot.on_conflict_do_update(index_elements=["center"], set_={"snapshot": _new_snapshot.excluded.snapshot})
 
@@ -260,11 +297,21 @@ def _translated(error: DBAPIError, path: Path) -> Exception:
 
 def _book_values(book: Book, now_s: int) -> tuple[object, ...]:
     book.updated_s = now_s
-    return (book.center, book.epoch, _ranges(book.accepted), _ranges(book.excused), book.expected_last, book.first_seen_s, now_s)
+    return (book.center, book.epoch, _ranges(book.to_commit()), _ranges(book.excused), book.expected_last, book.first_seen_s, now_s)
 
 
 def _wanted_book(center: str, epoch: str) -> sa.Select[Any]:
     return sa.select(accepted).where(accepted.c.center == center, accepted.c.epoch == epoch)
+
+
+def _waiting_use(connection: sa.Connection) -> dict[str, tuple[int, int]]:
+    """Center → rows and payload bytes that wait in quarantine."""
+    found = connection.exec_driver_sql("SELECT center, count(*), sum(bytes) FROM quarantine WHERE resolved IS NULL GROUP BY center")
+    return {center: (rows, size) for center, rows, size in found}
+
+
+def _key_of(item: Quarantined) -> tuple[object, ...]:
+    return (item.center, item.epoch, item.seq, item.reason, zlib.crc32(item.payload))
 
 
 def _ranges(ranges: RangeSet) -> str:
@@ -301,6 +348,7 @@ def _quarantine_values(item: Quarantined) -> dict[str, object]:
         "reason": item.reason,
         "detail": item.detail.encode(errors="replace").decode(),
         "payload": item.payload,
+        "bytes": len(item.payload),
         "digest": zlib.crc32(item.payload),
     }
 

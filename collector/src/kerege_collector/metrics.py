@@ -17,7 +17,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 BATCH_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """From a single report into SQLite to a batch that waits for a database that restarts."""
 
-RECORD_OUTCOMES: Final = ("accepted", "repeated", "refused")
+RECORD_OUTCOMES: Final = ("accepted", "repeated", "refused", "kept")
 PAYLOAD_OUTCOMES: Final = ("accepted", "unreadable", "wrong-center", "bad-topic", "held", "bad-presence")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter, which says only when this process started
@@ -42,7 +42,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
     def records(self, outcome: str, count: int) -> None:
-        """``count`` records ended as ``outcome``: accepted, repeated or refused."""
+        """``count`` records ended as ``outcome``: accepted, repeated, refused, or kept by their agents."""
         self._by_outcome[outcome].inc(count)
 
     def payloads(self, outcome: str, count: int) -> None:

@@ -40,7 +40,7 @@ def open_influx(store: Influx, registry: Registry) -> Store:
 
 def open_ledger(settings: Settings) -> Ledger:
     """The ledger of the settings. Raises NothingThereError where no collector has made one, LedgerError, RetryLater."""
-    return Ledger(existing(settings.ledger_path), max_quarantine_rows=settings.quarantine.max_rows)
+    return Ledger(existing(settings.ledger_path), bounds=settings.quarantine.bounds)
 
 
 def existing(path: Path) -> Path:

@@ -1,10 +1,12 @@
 """The worker: takes messages in batches and sees each record through: admit → store → ledger → PUBACK → ack.
 
 The order is the promise. A crash before the ledger's commit repeats the batch (the store overwrites, or ignores, what it has);
-after it the agent's next try is a repeat and is acknowledged. Nothing is acknowledged before both have committed.
+after it the agent's next try is a repeat and is acknowledged. Nothing is acknowledged before both have committed, nor refused before
+the quarantine has it.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -13,7 +15,17 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from kerege_collector.ack import Acks
-from kerege_collector.admit import ACCEPTED, HELD, Admission, Admitted, alone, unreadable
+from kerege_collector.admit import (
+    ACCEPTED,
+    BAD_TOPIC,
+    HELD,
+    TOO_MANY_EPOCHS,
+    UNKNOWN_CENTER,
+    WRONG_CLOCK,
+    Admission,
+    Admitted,
+    unreadable,
+)
 from kerege_collector.alarm import Alarm
 from kerege_collector.books import Books
 from kerege_collector.gaps import GapCounts
@@ -22,7 +34,7 @@ from kerege_collector.ledger import Ledger, Quarantined
 from kerege_collector.persistence import Persistence, StoppedError
 from kerege_collector.stages import Stages
 from kerege_collector.stores import INTERNAL, Rejected, RetryLater, Row, Store
-from kerege_wire import Presence, Record, Report, WireError, decode_presence
+from kerege_wire import Presence, Report, WireError, decode_presence
 from kerege_wire.topics import center_of
 
 log = logging.getLogger(__name__)
@@ -30,19 +42,36 @@ log = logging.getLogger(__name__)
 IDLE_S: Final = 0.5
 """Longest wait for a first message: acks that fall due and the housekeeping are looked at this often."""
 
-MAX_ROWS: Final = 20_000
+MAX_RECORDS: Final = 20_000
 """Most records of a batch, but for the last report's: two thousand reports can hold two million, and all are in memory at once."""
+
+GREEDY_RECORDS: Final = MAX_RECORDS // 4
+"""A center that takes so many of them lets the others go first: what else it has sent waits behind theirs."""
+
+QUARANTINE_FULL_S: Final = 900.0
+"""How long it is said that something found no room in quarantine: its agent tries again several times meanwhile."""
 
 SNAPSHOT_EVERY_S: Final = 10.0
 """The board is written with the ledger at most this often: after a crash the page may show a state of some seconds ago."""
 
 BAD_PRESENCE: Final = "bad-presence"
 
+QUARANTINE_TROUBLE: Final = "the quarantine is full: what cannot be stored stays with its agents, unacknowledged"
+
+CURES: Final[Mapping[str | None, str]] = {
+    UNKNOWN_CENTER: "add it to centers.toml and reload, or set unknown_centers to admit",
+    TOO_MANY_EPOCHS: "its agent starts again and again: look at the log there",
+    WRONG_CLOCK: "set this machine's clock",
+}
+"""Why a center is held → what to do."""
+
 
 class Mail(Protocol):
     """What the worker needs of the inbox."""
 
     def take(self, max_messages: int, wait_s: float, idle_s: float) -> list[Message]: ...
+
+    def put_back(self, first: Sequence[Message], last: Sequence[Message]) -> None: ...
 
     def done(self, messages: Sequence[Message]) -> None: ...
 
@@ -107,6 +136,8 @@ class Pipeline:
         self._stopping = threading.Event()
         self._alarm = Alarm()
         self._snapshot_due_s = 0.0
+        self._greedy: frozenset[str] = frozenset()
+        self._homeless_s = -math.inf
         self._has_written = False
         self._persistence = Persistence(
             self._stopping, failed=parts.counts.store_failure, announce=parts.mail.announce, meanwhile=self._breathe
@@ -116,7 +147,9 @@ class Pipeline:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can be written at present; None where all is well."""
+        """Why nothing, or not everything, can be kept at present; None where all is well."""
+        if self._persistence.trouble is None and time.monotonic() - self._homeless_s < QUARANTINE_FULL_S:
+            return QUARANTINE_TROUBLE
         return self._persistence.trouble
 
     def stop(self) -> None:
@@ -146,8 +179,10 @@ class Pipeline:
     def _step(self) -> None:
         self._breathe()
         messages = self._parts.mail.take(self._limits.max_reports, self._limits.wait_s, IDLE_S)
-        while messages:
-            messages = messages[self._process_guarded(messages) :]
+        if messages:
+            left = messages[self._process_guarded(messages) :]
+            patient = [message for message in left if message.topic not in self._greedy]
+            self._parts.mail.put_back(patient, [message for message in left if message.topic in self._greedy])
         self._tidy()
 
     def _process_guarded(self, messages: Sequence[Message]) -> int:
@@ -185,34 +220,41 @@ class Pipeline:
         messages = messages[: len(admitted)]
         rejected = self._persistence.until_done("store", lambda: self._write(rows)) if rows else []
         reports = [item for item in admitted if item is not None]
-        refused = self._settle(reports, rejected)
+        self._settle(reports, rejected)
         self._commit([kept for item in reports for kept in item.quarantined])
         with parts.stages.turn, parts.stages.measure("ack"):
             parts.mail.done(messages)
-            self._acknowledge(reports, refused)
+            now = time.monotonic()
+            for item in reports:
+                parts.acks.add(item, now)
         with parts.stages.turn, parts.stages.measure("board"):
             self._show(messages, admitted)
         parts.books.end_batch()
-        self._count(reports, len(rows), len(rejected), time.monotonic() - started)
+        self._count(reports, time.monotonic() - started)
         return len(messages)
 
     # --- admit --------------------------------------------------------------------------------------------------------
 
     def _admit(self, messages: Sequence[Message]) -> list[Admitted | None]:
-        """What becomes of each message, up to MAX_ROWS records; None where it is no report.
+        """What becomes of each message, up to MAX_RECORDS records; None where it is no report.
 
         Raises RetryLater; then all must be admitted again.
         """
         self._parts.books.forget_pending()
+        self._greedy = frozenset()
         admitted: list[Admitted | None] = []
-        rows = 0
+        records: Counter[str] = Counter()
+        total = 0
         with self._parts.stages.turn:
             for message in messages:
                 item = None if message.topic.endswith("/presence") else self._admit_one(message)
                 admitted.append(item)
-                rows += len(item.rows) if item is not None else 0
-                if rows >= MAX_ROWS:
-                    break
+                if item is not None and item.records > 1:  # one is the rule, and adds up to no more than the messages taken
+                    total += item.records
+                    records[message.topic] += item.records
+                    if total >= MAX_RECORDS:
+                        self._greedy = frozenset(topic for topic, count in records.items() if count >= GREEDY_RECORDS)
+                        break
         return admitted
 
     def _admit_one(self, message: Message) -> Admitted:
@@ -262,31 +304,31 @@ class Pipeline:
                 found += self._upsetting(half, again)
         return found
 
-    def _settle(self, reports: Sequence[Admitted], rejected: Sequence[Rejected]) -> dict[int, list[tuple[int, str]]]:
-        """Enter in the books what is stored, and put the rest in quarantine. Returns refusals by index of the report."""
-        reasons = {item.row[:3]: item for item in rejected}
-        refused: dict[int, list[tuple[int, str]]] = {}
-        for index, item in enumerate(reports):
-            if not item.rows or item.book is None:
-                continue
-            if reasons:
-                refused[index] = self._set_apart(item, reasons)
-            item.book.accept([row.seq for row in item.rows])
-        return refused
+    def _settle(self, reports: Sequence[Admitted], rejected: Sequence[Rejected]) -> None:
+        """Enter in the books what is in the store; what is refused goes to quarantine, or stays with its agent where there is no room."""
+        reasons: dict[tuple[str, str], list[Rejected]] = {}
+        for bad in rejected:
+            reasons.setdefault(bad.row[:2], []).append(bad)
+        for item in reports:
+            if item.book is not None and item.rows:
+                if reasons:
+                    seqs = {row.seq for row in item.rows}
+                    item.reject([bad for bad in reasons.get((item.book.center, item.book.epoch), ()) if bad.row.seq in seqs])
+                item.book.store([row.seq for row in item.rows])
+        quarantined = [kept for item in reports for kept in item.quarantined]
+        if quarantined:
+            homeless = self._persistence.until_done("ledger", lambda: self._parts.ledger.homeless(quarantined))
+            for item in reports:
+                item.leave(homeless)
+                item.excuse()
+            if homeless:
+                self._say_homeless(len(homeless))
 
-    def _set_apart(self, item: Admitted, reasons: Mapping[tuple[str, str, int], Rejected]) -> list[tuple[int, str]]:
-        bad = [reasons[row[:3]] for row in item.rows if row[:3] in reasons]
-        if not bad or item.report is None or item.book is None:
-            return []
-        item.rows = [row for row in item.rows if row[:3] not in reasons]
-        for rejected in bad:
-            row = rejected.row
-            item.book.excuse([(row.seq, row.seq)])
-            payload = alone(item.report, Record(row.seq, row.time, row.body))
-            item.quarantined.append(
-                Quarantined(row.center, row.epoch, row.seq, row.time, row.received_s, rejected.reason, rejected.detail, payload)
-            )
-        return [(rejected.row.seq, rejected.reason) for rejected in bad]
+    def _say_homeless(self, count: int) -> None:
+        self._homeless_s = now = time.monotonic()
+        if self._alarm.due("quarantine full", now):
+            fields = {"left_with_their_agents": count, "cure": "kerege-collector quarantine list, readmit, drop"}
+            log.error("quarantine.full", extra={"fields": fields})
 
     # --- ledger -------------------------------------------------------------------------------------------------------
 
@@ -301,19 +343,10 @@ class Pipeline:
             books = parts.books.changed()
             if not (books or quarantined or snapshots):
                 return
-            unkept = self._persistence.until_done("ledger", lambda: parts.ledger.commit(books, quarantined, snapshots, self._now_s()))
+            self._persistence.until_done("ledger", lambda: parts.ledger.commit(books, quarantined, snapshots, self._now_s()))
         parts.gaps.note(books)
-        if unkept and self._alarm.due("quarantine full", now):
-            fields = {"not_kept": unkept, "rows": parts.ledger.quarantine_rows, "cure": "kerege-collector quarantine list, readmit, drop"}
-            log.error("quarantine.full", extra={"fields": fields})
 
-    # --- acknowledge, show, count -------------------------------------------------------------------------------------
-
-    def _acknowledge(self, reports: Sequence[Admitted], refused: Mapping[int, list[tuple[int, str]]]) -> None:
-        now = time.monotonic()
-        for index, item in enumerate(reports):
-            stored = [row.seq for row in item.rows] + item.repeats
-            self._parts.acks.add(item, stored, refused.get(index, ()), now)
+    # --- show, count --------------------------------------------------------------------------------------------------
 
     def _show(self, messages: Sequence[Message], admitted: Sequence[Admitted | None]) -> None:
         for message, item in zip(messages, admitted, strict=True):
@@ -324,6 +357,8 @@ class Pipeline:
                     continue
                 elif item.outcome == ACCEPTED and item.report is not None:
                     self._parts.board.report(item.center, item.report, message.received_ms // 1000)
+                    if item.left:
+                        self._parts.board.trouble(item.center, f"kept: {item.left[0][1]}", message.received_ms // 1000)
                 else:
                     self._parts.board.trouble(item.center, f"{item.outcome}: {item.reason}", message.received_ms // 1000)
             except Exception:
@@ -332,27 +367,35 @@ class Pipeline:
 
     def _show_presence(self, message: Message) -> None:
         center = center_of(message.topic, "presence")
+        if center is None:
+            self._parts.counts.payloads(BAD_TOPIC, 1)
+            return
         if not message.payload:
             return  # a retained presence was removed by hand
         try:
             presence = decode_presence(message.payload)
         except WireError:
             presence = None
-        if center is None or presence is None or presence.center not in (None, center):
+        if presence is None or presence.center not in (None, center):
             self._parts.counts.payloads(BAD_PRESENCE, 1)
         elif self._parts.admission.knows(center):
             self._parts.board.presence(center, presence, message.received_ms // 1000)
 
-    def _count(self, reports: Sequence[Admitted], rows: int, rejected: int, seconds: float) -> None:
+    def _count(self, reports: Sequence[Admitted], seconds: float) -> None:
         counts = self._parts.counts
-        repeated = sum(len(item.repeats) for item in reports)
-        refused = sum(len(item.refused) for item in reports) + rejected
-        for outcome, count in (("accepted", rows - rejected), ("repeated", repeated), ("refused", refused)):
+        accepted = sum([len(item.rows) for item in reports])
+        outcomes = {
+            "accepted": accepted,
+            "repeated": sum([len(item.repeats) for item in reports]),
+            "refused": sum([len(item.refused) for item in reports]),
+            "kept": sum([len(item.left) for item in reports]),
+        }
+        for outcome, count in outcomes.items():
             if count:
                 counts.records(outcome, count)
         for outcome, count in Counter(item.outcome for item in reports).items():
             counts.payloads(outcome, count)
-        counts.batch(seconds, rows - rejected)
+        counts.batch(seconds, accepted)
         self._say(reports)
 
     def _say(self, reports: Sequence[Admitted]) -> None:
@@ -360,8 +403,7 @@ class Pipeline:
         now = time.monotonic()
         for item in reports:
             if item.outcome == HELD and self._alarm.due(f"held {item.center}", now):
-                cure = "add it to centers.toml and reload, or set unknown_centers to admit"
-                log.warning("center.unknown", extra={"fields": {"center": item.center, "cure": cure}})
+                log.warning("center.held", extra={"fields": {"center": item.center, "why": item.reason, "cure": CURES.get(item.reason)}})
             for kept in item.quarantined:
                 if self._alarm.due(f"{kept.reason} {kept.center}", now):
                     fields = {"center": kept.center, "epoch": kept.epoch, "seq": kept.seq, "reason": kept.reason, "detail": kept.detail}

@@ -11,7 +11,7 @@ from typing import Final
 from kerege_collector.admit import ACCEPTED, TWO_AGENTS, Admission, Admitted
 from kerege_collector.books import Books
 from kerege_collector.ledger import Ledger, QuarantineRow
-from kerege_collector.stores import Row, Store
+from kerege_collector.stores import Store
 from kerege_wire.topics import topic
 
 READMITTED: Final = "readmitted"
@@ -75,26 +75,28 @@ def readmit(
     if row is None:
         return None
     _check_waiting(row)
-    admission = Admission(Books(ledger.book), registered, admit_unknown=admit_unknown, two_agents=lambda _: row.what.reason == TWO_AGENTS)
+    books = Books(ledger.book)
+    admission = Admission(
+        books,
+        registered,
+        admit_unknown=admit_unknown,
+        two_agents=lambda _: row.what.reason == TWO_AGENTS,
+        clock_is_right=lambda: True,  # or what is refused for its time would be left to an agent that has let go of it
+    )
     admitted = admission.admit(topic(row.what.center, "report"), row.what.payload, now_ms)
-    rows = [item._replace(received_s=row.what.received_s) for item in admitted.rows]
-    rejected = store.write(rows) if rows else []
-    refused = _refusals(admitted) + [(item.row.seq, item.reason, item.detail) for item in rejected]
-    bad = {item.row.seq for item in rejected}
-    _settle(ledger, row, [item for item in rows if item.seq not in bad], resolved=not refused)
-    return Readmitted(len(rows) - len(bad), len(admitted.repeats), tuple(refused))
+    admitted.rows = [item._replace(received_s=row.what.received_s) for item in admitted.rows]
+    admitted.reject(store.write(admitted.rows) if admitted.rows else [])
+    if admitted.book is not None and admitted.rows:
+        admitted.book.store([item.seq for item in admitted.rows])
+    refused = _refusals(admitted)
+    ledger.readmitted(row.id, books.changed(), None if refused else READMITTED, now_ms // 1000)
+    return Readmitted(len(admitted.rows), len(admitted.repeats), tuple(refused))
 
 
 def _refusals(admitted: Admitted) -> list[tuple[int, str, str]]:
     if admitted.quarantined:
         return [(item.seq, item.reason, item.detail) for item in admitted.quarantined]
     return [] if admitted.outcome == ACCEPTED else [(0, admitted.reason or admitted.outcome, "")]
-
-
-def _settle(ledger: Ledger, row: QuarantineRow, stored: list[Row], *, resolved: bool) -> None:
-    how = READMITTED if resolved else None
-    epoch = stored[0].epoch if stored else ""
-    ledger.readmitted(row.id, row.what.center, epoch, [item.seq for item in stored], how)
 
 
 def _check_waiting(row: QuarantineRow) -> None:

@@ -107,6 +107,7 @@ class Service:
             self._registry,
             admit_unknown=settings.unknown_centers == "admit",
             two_agents=lambda center: self.board.two_agents(center, _now_ms() // 1000),
+            clock_is_right=lambda: self.timekeeper.quality() == "synced",
         )
         parts = Parts(
             mail=self.inbox,
@@ -246,7 +247,7 @@ def _open_ledger(settings: Settings, stopping: threading.Event) -> Ledger:
     """The ledger, as soon as the disk lets us have it. Raises LedgerError, or InterruptedError when told to stop first."""
     while True:
         try:
-            return Ledger(settings.ledger_path, max_quarantine_rows=settings.quarantine.max_rows)
+            return Ledger(settings.ledger_path, bounds=settings.quarantine.bounds)
         except RetryLater as trouble:
             log.error("ledger.cannot_open", extra={"fields": {"reason": trouble.reason, "detail": trouble.detail}})  # noqa: TRY400
             if stopping.wait(LEDGER_RETRY_S):

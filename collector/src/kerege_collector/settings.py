@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from kerege_collector import centers
 from kerege_collector.certificates import certificate_mistakes, file_mistake
 from kerege_collector.mistakes import SettingsError, read_model, read_toml
+from kerege_collector.quarantine_room import Bounds
 
 __all__ = ["Batch", "Clock", "Http", "Influx", "Mqtt", "Quarantine", "Settings", "SettingsError", "Sqlite", "load"]
 
@@ -25,6 +26,8 @@ MQTT_PORT: Final = 1883
 
 INFLUX_TOKEN: Final = "KEREGE_INFLUX_TOKEN"  # noqa: S105 - the variable's name
 """The environment variable that InfluxDB's token is read from where no file is named."""
+
+MEGABYTE: Final = 1_000_000
 
 RECORDS_FILE: Final = "records.db"
 LEDGER_FILE: Final = "ledger.db"
@@ -150,9 +153,14 @@ class Batch(_Section):
 
 
 class Quarantine(_Section):
-    """Bounds of what could not be stored."""
+    """Bounds of what could not be stored; a tenth of each for one center."""
 
     max_rows: Annotated[int, Field(ge=1, le=100_000_000)] = 100_000
+    max_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.max_rows, self.max_mb * MEGABYTE)
 
 
 class Clock(_Section):

@@ -25,7 +25,7 @@ class Collector:
 
     def _begin(self) -> None:
         self._books = Books(lambda _center, _epoch: None)
-        self._admission = Admission(self._books, (CENTER,), admit_unknown=False, two_agents=lambda _: False)
+        self._admission = Admission(self._books, (CENTER,), admit_unknown=False, two_agents=lambda _: False, clock_is_right=lambda: True)
         self._acks = Acks(self._published, within_s=0.0, clock=lambda: "synced", now_ms=lambda: time.time_ns() // 1_000_000)
         self._tags = center_tags(CENTER)
 
@@ -44,8 +44,11 @@ class Collector:
             if "\n" in line(row, self._tags):
                 raise AssertionError("one record made two lines")
         if admitted.book is not None:
-            admitted.book.accept([row.seq for row in admitted.rows])
-        self._acks.add(admitted, [row.seq for row in admitted.rows] + admitted.repeats, (), time.monotonic())
+            admitted.book.store([row.seq for row in admitted.rows])
+            admitted.excuse()
+        for book in self._books.changed():
+            book.committed()
+        self._acks.add(admitted, time.monotonic())
         self._acks.flush_all()
         self._books.end_batch()
         return admitted.outcome
