@@ -68,7 +68,9 @@ class Book:
 
     def committed(self) -> None:
         """The ledger has it all."""
-        self.accepted, self.stored = self.to_commit(), RangeSet()
+        for first, last in self.stored:
+            self.accepted.add(first, last)
+        self.stored = RangeSet()
         self.dirty = self.fresh = False
 
     def merge(self, other: "Book") -> None:

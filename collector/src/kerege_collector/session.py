@@ -71,6 +71,7 @@ def tls_context(broker: Broker) -> ssl.SSLContext | None:
     if not broker.tls:
         return None
     context = ssl.create_default_context(cafile=os.fspath(broker.ca_file) if broker.ca_file else None)
+    context.hostname_checks_common_name = False  # RFC 9525 section 6: the name is in the subject alternative name, or it is none
     if broker.certificate_file is not None:
         context.load_cert_chain(broker.certificate_file, broker.key_file)
     return context
