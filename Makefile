@@ -5,6 +5,8 @@
 BIN := .venv/bin
 # more arguments for pytest: make test ARGS="tests/wire -k codec"
 ARGS ?=
+# most tests wait for real servers and not for the processor: two files at a time; WORKERS=0 for one process, as a debugger wants it
+WORKERS ?= 2
 MEMBERS := wire agent collector lab
 
 help: ## print this
@@ -20,7 +22,7 @@ test: setup ## install the test servers if they are missing, then lint, then run
 	@scripts/install-servers
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile --cov --cov-report=term $(ARGS)
 
 lint: setup ## style, types and the house plan
 	$(BIN)/ruff check
