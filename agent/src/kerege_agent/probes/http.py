@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from kerege_agent.probes import portal
 from kerege_agent.probes.context import Context
 from kerege_agent.probes.fetch import Fetched, fetch
 from kerege_agent.probes.rounding import significant_ms
@@ -21,10 +22,14 @@ def measure(context: Context) -> list[Http]:
     """One record for each target, one after the other: two at a time would measure each other."""
     targets = targets_of(context.settings)
     timeout_s = context.settings.probes.http.timeout_s * 0.9 / len(targets)
-    return [_record(name, fetch(url, timeout_s=timeout_s)) for name, url in targets.items()]
+    return [_record(name, *_fetched(context, name, url, timeout_s)) for name, url in targets.items()]
 
 
-def _record(name: str, fetched: Fetched) -> Http:
+def _fetched(context: Context, name: str, url: str, timeout_s: float) -> tuple[Fetched, bool | None]:
+    return portal.ask(context, timeout_s=timeout_s) if name == PORTAL else (fetch(url, timeout_s=timeout_s), None)
+
+
+def _record(name: str, fetched: Fetched, in_its_place: bool | None) -> Http:  # noqa: FBT001 - a field of the record
     return Http(
         name,
         family=fetched.family,
@@ -33,7 +38,7 @@ def _record(name: str, fetched: Fetched) -> Http:
         tls_ms=_ms(fetched.tls_ns),
         first_byte_ms=_ms(fetched.first_byte_ns),
         status=fetched.status,
-        portal=fetched.portal if name == PORTAL else None,
+        portal=in_its_place,
         error=fetched.error,
     )
 

@@ -41,12 +41,16 @@ class Near:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What one tick saw. dns and portal: a mark; ``collector``: is the session up, None where there is no session to ask about."""
+    """What one tick saw.
+
+    internet: does a target answer; None where only TCP connects are answered, which something nearer may do in the target's place.
+    dns, portal: a mark. collector: is the session up, None where there is no session to ask about.
+    """
 
     default_route: bool
     gateway: Near
     terminal: Near
-    internet: bool
+    internet: bool | None
     dns: str = UNKNOWN
     portal: str = UNKNOWN
     collector: bool | None = None
@@ -54,31 +58,38 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The three fields of a tick that say it all."""
+    """The fields of a tick that say it all. result: None where it cannot be said, and then ``error`` says why."""
 
-    result: str
+    result: str | None
     broken: str | None
     rungs: str
+    error: str | None = None
 
 
 def judge(seen: Seen) -> Verdict:
     """The verdict on what was seen. Rungs beyond a dead Internet are unknown: nobody asked them.
 
-    Where an Internet target answers there is a route, default or not.
+    Where an Internet target answers there is a route, default or not. A connect that is answered proves that little and no more; the page
+    that answers 204 proves the Internet with it.
     """
-    online = seen.internet
+    online = seen.internet is not False
+    proven = seen.internet or (online and seen.portal in {WORKS, WORKED})
     marks = (
         WORKS if online or seen.default_route else FAILED,
         seen.gateway.mark(online=online),
         seen.terminal.mark(online=online),
-        WORKS if online else FAILED,
+        WORKS if proven else UNKNOWN if online else FAILED,
         seen.dns if online else UNKNOWN,
         seen.portal if online else UNKNOWN,
         _SESSION[seen.collector] if online else UNKNOWN,
     )
     broken = next((rung for rung, mark in zip(RUNGS, marks, strict=True) if mark == FAILED), None)
-    usable = broken is None or broken == "collector"
-    return Verdict("online" if usable else "offline", broken, "".join(marks))
+    rungs = "".join(marks)
+    if broken in {None, "collector"}:
+        return Verdict("online", broken, rungs) if proven else Verdict(None, broken, rungs, ONLY_CONNECTS)
+    return Verdict("offline", broken, rungs)
 
+
+ONLY_CONNECTS: Final = "only TCP connects are answered: a proxy may do that on a dead link"
 
 _SESSION: Final = {None: UNKNOWN, True: WORKS, False: FAILED}

@@ -2,6 +2,8 @@
 
 What is near is asked at each tick, because it costs nothing. Of the Internet one target is asked, the one that answered last; only if it is
 silent are all of them, and where no ping is answered, by TCP. What was proven a moment ago is not asked again, until something fails.
+
+What proves which rung is in decision 9: a connect that is answered is no proof of the Internet by itself.
 """
 
 import logging
@@ -11,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from kerege_agent.clock import Reading
+from kerege_agent.probes import portal
 from kerege_agent.probes.context import Context
 from kerege_agent.probes.echo import LOSS_TIMEOUT_S, Aim, ask
-from kerege_agent.probes.fetch import fetch
 from kerege_agent.probes.ladder import FAILED, NOT_HERE, UNKNOWN, WORKED, WORKS, Near, Seen, judge
 from kerege_agent.probes.limited import within
 from kerege_agent.probes.rounding import FEW_DIGITS, significant_ms
@@ -33,6 +35,9 @@ DNS_FRESH_S: Final = 300.0
 PORTAL_FRESH_S: Final = 900.0
 SESSION_FRESH_S: Final = 120.0
 """How old a proof may be to count. A TLS session with the broker whose last answer is younger proves that no portal stands in between."""
+
+CONNECT_FRESH_S: Final = 120.0
+"""... and that of the page, where pings are not answered and the page is what proves the Internet."""
 
 ASK_TIMEOUT_S: Final = 8.0
 """For a name or for the portal page: a lost packet is sent again after 5 s by the resolver, after 1, 3 and 7 s by TCP."""
@@ -59,14 +64,15 @@ def measure(context: Context) -> list[Tick]:
     routes = default_routes(context.settings.targets[0].address)
     near = _near_addresses(context, routes)
     winner, near_ns = _reach(context, near)
-    verdict = judge(_seen(context, near, near_ns, routed=bool(routes), online=winner is not None, deadline_s=deadline_s))
+    verdict = judge(_seen(context, near, near_ns, routed=bool(routes), winner=winner, deadline_s=deadline_s))
     if verdict.broken is not None:
         context.memory.pop("dns", None)
-        context.memory.pop("portal", None)
+        context.memory.pop("page", None)
     ladder = Tick(
         result=verdict.result,
         broken=verdict.broken,
         rungs=verdict.rungs,
+        error=verdict.error,
         gateway_rtt_ms=_ms(near_ns.get(GATEWAY)),
         terminal_rtt_ms=_ms(near_ns.get(TERMINAL)),
     )
@@ -76,17 +82,21 @@ def measure(context: Context) -> list[Tick]:
     return [replace(ladder, target=target, via=winner.via, rtt_ms=significant_ms(winner.rtt_ns))]
 
 
-def _seen(context: Context, near: dict[str, str], near_ns: dict[str, int], *, routed: bool, online: bool, deadline_s: float) -> Seen:
-    dns = _dns_mark(context, deadline_s) if online else UNKNOWN
-    portal = _portal_mark(context, deadline_s) if online and dns != FAILED else UNKNOWN
+def _seen(
+    context: Context, near: dict[str, str], near_ns: dict[str, int], *, routed: bool, winner: Winner | None, deadline_s: float
+) -> Seen:
+    by_tcp = winner is not None and winner.via == TCP
+    dns = UNKNOWN if winner is None else _dns_mark(context, deadline_s)
+    fresh_s = CONNECT_FRESH_S if by_tcp else PORTAL_FRESH_S
+    page = UNKNOWN if winner is None or dns == FAILED else _portal_mark(context, deadline_s, fresh_s)
     session = context.session()
     return Seen(
         default_route=routed,
         gateway=_near(context, near.get(GATEWAY), near_ns.get(GATEWAY), known=routed, usually_answers=False),
         terminal=_near(context, near.get(TERMINAL), near_ns.get(TERMINAL), known=True, usually_answers=True),
-        internet=online,
+        internet=None if by_tcp else winner is not None,
         dns=dns,
-        portal=portal,
+        portal=page,
         collector=None if session is None else session.connected,
     )
 
@@ -165,17 +175,17 @@ def _dns_mark(context: Context, deadline_s: float) -> str:
     return FAILED
 
 
-def _portal_mark(context: Context, deadline_s: float) -> str:
+def _portal_mark(context: Context, deadline_s: float, fresh_s: float) -> str:
     now = context.read()
-    if _session_proves(context, now) or _fresh(context.memory.get("portal"), now, PORTAL_FRESH_S):
+    if _session_proves(context, now) or _fresh(context.memory.get("page"), now, fresh_s):
         return WORKED
-    fetched = fetch(context.settings.portal_url, timeout_s=min(ASK_TIMEOUT_S, deadline_s - time.monotonic()))
-    log.debug("tick.portal", extra={"fields": {"status": fetched.status, "portal": fetched.portal, "error": fetched.error}})
-    if fetched.portal is None:
+    fetched, found = portal.ask(context, timeout_s=min(ASK_TIMEOUT_S, deadline_s - time.monotonic()))
+    log.debug("tick.portal", extra={"fields": {"status": fetched.status, "portal": found, "error": fetched.error}})
+    if found is None:
         return UNKNOWN
-    if fetched.portal:
+    if found:
         return FAILED
-    context.memory["portal"] = now
+    context.memory["page"] = now
     return WORKS
 
 
