@@ -20,6 +20,7 @@ from kerege_collector.ledger import Ledger, Quarantined
 from kerege_collector.stores import Row
 from kerege_collector.stores.sqlite import SqliteStore
 from kerege_lab.house import Access, Center, Collector, collector_settings
+from kerege_lab.proxy import FaultyHttp
 from kerege_lab.servers import HOST, Influxd, Mosquitto, free_port
 from kerege_lab.toml import toml_text
 from kerege_wire import Presence, Record, Report, Tick, encode_presence, encode_report
@@ -318,6 +319,15 @@ def test_check_knows_a_bucket_that_is_there_from_one_that_is_not(
     found = checked(write(tmp_path, store=store | {"bucket": "nowhere"}), capsys)["store"]
     assert not found["ok"]
     assert "CREATE DATABASE" in found["cure"]
+
+
+def test_check_does_not_take_everything_that_answers_204_for_an_influxdb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A portal page may do that."""
+    with FaultyHttp(free_port()) as page:
+        page.answer(204)
+        found = checked(write(tmp_path, store={"kind": "influx", "url": page.url, "bucket": "kerege"}), capsys)["store"]
+    assert not found["ok"]
+    assert "does not say that it is an InfluxDB" in found["why"]
 
 
 @pytest.mark.parametrize(("tls", "words"), [(True, "that port speaks no TLS"), (False, "is mqtt.port right?")])

@@ -21,7 +21,8 @@ from kerege_wire import Tick
 
 NOW_S = 1_795_465_800
 Answer = tuple[int, str, dict[str, str]]
-WRITTEN: Answer = (204, "", {})
+WRITTEN: Answer = (204, "", {"X-Influxdb-Build": "OSS", "X-Influxdb-Version": "1.12.4"})
+UNMARKED: Answer = (204, "", {})
 
 
 def row(seq: int, *, error: str | None = None, time: int | None = None, center: str = "demo") -> Row:
@@ -37,6 +38,13 @@ class Script(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: "Scripted"
+
+    def do_GET(self) -> None:
+        self.server.pings += 1
+        self.send_response(204)
+        if self.server.ping_version:
+            self.send_header("X-Influxdb-Version", self.server.ping_version)
+        self.end_headers()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -69,6 +77,8 @@ class Scripted(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Script)
         self.requests: list[tuple[str, dict[str, str], str]] = []
         self.script: deque[Answer] = deque()
+        self.ping_version: str | None = None
+        self.pings = 0
         self.rule: Callable[[list[str]], Answer] | None = None
 
     def answer(self, lines: list[str]) -> Answer:
@@ -140,6 +150,7 @@ def test_bodies_may_be_compressed(server: Scripted) -> None:
         ((429, said("too many requests"), {"Retry-After": "7"}), "throttled"),
         ((500, said("engine: error"), {}), "server-error"),
         ((503, "<html>Service Unavailable</html>", {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), "server-error"),
+        (UNMARKED, "unexpected-answer"),
         ((200, "<html>Welcome to the hotel!</html>", {}), "unexpected-answer"),
         ((302, "", {"Location": "http://127.0.0.1:1/login"}), "unexpected-answer"),
         ((418, "", {}), "unexpected-answer"),
@@ -156,6 +167,19 @@ def test_what_may_pass_is_tried_again(server: Scripted, store: InfluxStore, answ
     assert caught.value.reason == reason
     assert caught.value.retry_after_s == (7.0 if answer[2].get("Retry-After") == "7" else None)
     assert store.write([row(1)]) == []
+
+
+def test_a_204_counts_only_from_an_influxdb(server: Scripted, store: InfluxStore) -> None:
+    """InfluxDB 3 marks no answer to a write but that to /ping, which is asked once a minute; what has no mark at all has stored nothing."""
+    server.rule = lambda _: UNMARKED
+    for _ in range(2):
+        with pytest.raises(RetryLater, match="is this an InfluxDB"):
+            store.write([row(1)])
+    server.ping_version = "3.5.0"
+    server.pings = 0
+    for _ in range(3):
+        assert store.write([row(1)]) == []
+    assert server.pings == 1
 
 
 def test_a_server_that_does_not_answer_is_tried_again(server: Scripted) -> None:

@@ -6,7 +6,7 @@ import shutil
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,9 @@ STORE_ROOM_BYTES: Final = 2_000_000_000
 """... and the embedded store: about two months of 50 centers."""
 
 _open: Final = build_opener(ProxyHandler({})).open
+
+_WRITABLE: Final = frozenset({204, 400})
+"""400: "nothing to write", said after token and bucket were looked at."""
 
 _ANSWERS: Final = {
     401: ("refuses the token", "store.token_file must hold a token (InfluxDB 1.x: user:password) that may write to the bucket"),
@@ -98,23 +101,39 @@ def _writable(check: str, directory: Path, needed_bytes: int, key: str) -> Line:
 def _store(settings: Settings) -> Line:
     if not isinstance(settings.store, Influx):
         return _writable("store", settings.records_path.parent, STORE_ROOM_BYTES, "store.path")
+    from kerege_collector.stores.influx import is_marked  # noqa: PLC0415 - it takes a second to load
+
     store = settings.store
     where = f"{store.url}, bucket {store.bucket},"
     query = urlencode({"org": store.organisation, "bucket": store.bucket, "precision": "s"})
     request = Request(f"{store.url}/api/v2/write?{query}", b"", {"Authorization": f"Token {store.token}"})  # noqa: S310 - checked
     try:
-        with _open(request, timeout=store.timeout_s) as answer:
-            status = answer.status
-    except HTTPError as error:
-        error.close()
-        status = error.code
+        status, marked = _asked(request, store.timeout_s, is_marked)
+        marked = marked or (status in _WRITABLE and _asked(_ping(store), store.timeout_s, is_marked)[1])
     except (URLError, OSError) as error:
         cure = "is InfluxDB running, and does a firewall let us through?"
         return Line("store", ok=False, why=f"{store.url}: {getattr(error, 'reason', error)}", cure=cure)
-    if status in {200, 204, 400}:  # 400: "nothing to write", said after token and bucket were looked at
+    if status in _WRITABLE and not marked:
+        cure = "is this an InfluxDB? Correct store.url; a proxy in front of it must let its X-Influxdb-Version pass"
+        return Line("store", ok=False, why=f"{where} what answers there does not say that it is an InfluxDB", cure=cure)
+    if status in _WRITABLE:
         return Line("store", ok=True, why=f"{where} may be written")
     why, cure = _ANSWERS.get(status, (f"answers with status {status}", "is this an InfluxDB? Its log tells more"))
     return Line("store", ok=False, why=f"{where} {why}", cure=cure)
+
+
+def _ping(store: Influx) -> Request:
+    return Request(f"{store.url}/ping", headers={"Authorization": f"Token {store.token}"})  # noqa: S310 - checked
+
+
+def _asked(request: Request, timeout_s: float, is_marked: Callable[[Iterable[str]], bool]) -> tuple[int, bool]:
+    """Status of the answer, and does InfluxDB show itself in its headers. Raises URLError and OSError."""
+    try:
+        with _open(request, timeout=timeout_s) as answer:
+            return answer.status, is_marked(answer.headers)
+    except HTTPError as error:
+        with error:
+            return error.code, is_marked(error.headers)
 
 
 def _broker(settings: Settings) -> Line:

@@ -10,6 +10,7 @@ import random
 import re
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -56,7 +57,7 @@ class ProgressFile:
     """The progress of one export, from one file to one target. ``name`` tells targets apart."""
 
     def __init__(self, directory: Path, name: str) -> None:
-        slug = re.sub("[^A-Za-z0-9]+", "-", name).strip("-")
+        slug = f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')[:80]}-{zlib.crc32(name.encode()):08x}"  # two names may read the same
         self.path = directory / f"export-{slug}.json"
         self.rejected_path = directory / f"export-{slug}.rejected.jsonl"
 

@@ -2,7 +2,7 @@
 
 What the server says decides (DESIGN: own batches and retries; the client's batching mode loses data on error and at exit):
 
-    204                          written
+    204                          written, if it is an InfluxDB that says so: a portal, a proxy or our own /generate_204 can answer 204 too
     400, 422 about points        1.x keeps the good lines, 2.x rejects the batch: halve until the bad lines stand alone; these are rejected,
                                  the good ones are written again, which overwrites them with themselves
     413                          halve
@@ -12,12 +12,13 @@ What the server says decides (DESIGN: own batches and retries; the client's batc
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.rest import ApiException
+from influxdb_client.service.ping_service import PingService
 from influxdb_client.service.write_service import WriteService
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HttpTimeoutError
@@ -52,6 +53,12 @@ MAX_DETAIL: Final = 500
 
 WRITTEN: Final = 204
 
+MARKS: Final = ("x-influxdb-version", "x-influxdb-build")
+"""Headers by which InfluxDB is known: 1.x and 2.x send them with every answer, 3 with that to ``/ping``."""
+
+KNOWN_FOR_S: Final = 60.0
+"""How long a server that has shown its mark at ``/ping`` only is believed without asking again."""
+
 
 @dataclass(frozen=True, slots=True)
 class InfluxAccess:
@@ -80,6 +87,7 @@ class InfluxStore:
         )
         self._service = WriteService(self._client.api_client)  # type: ignore[no-untyped-call]
         self._written_s: float | None = None
+        self._known_until_s = 0.0
 
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
         """Write the rows; return those that the server can never take. Raises RetryLater."""
@@ -113,7 +121,7 @@ class InfluxStore:
 
     def _post(self, body: bytes) -> None:
         access = self._access
-        _, status, _ = self._service.post_write_with_http_info(  # type: ignore[no-untyped-call]
+        _, status, headers = self._service.post_write_with_http_info(  # type: ignore[no-untyped-call]
             access.organisation,
             access.bucket,
             body,
@@ -122,6 +130,20 @@ class InfluxStore:
         )
         if status != WRITTEN:  # a web server, or a portal, that happily takes anything
             raise RetryLater("unexpected-answer", f"status {status} instead of {WRITTEN}: is this an InfluxDB?")
+        if not (is_marked(headers) or self._is_known()):
+            raise RetryLater("unexpected-answer", f"status {WRITTEN} without {MARKS[0]}, nor has /ping one: is this an InfluxDB?")
+
+    def _is_known(self) -> bool:
+        """Does ``/ping`` show the mark? Asked after the write, so that what answers it is what has answered the write."""
+        now_s = time.monotonic()
+        if now_s >= self._known_until_s:
+            try:
+                _, _, headers = PingService(self._client.api_client).get_ping_with_http_info()  # type: ignore[no-untyped-call]
+            except ApiException:
+                return False
+            if is_marked(headers):
+                self._known_until_s = now_s + KNOWN_FOR_S
+        return now_s < self._known_until_s
 
     def _answered(self, rows: Sequence[Row], lines: Sequence[str], error: ApiException) -> list[Rejected]:
         status, said = error.status or 0, _words(error)
@@ -149,6 +171,11 @@ class InfluxStore:
 
     def _has_written_lately(self) -> bool:
         return self._written_s is not None and time.monotonic() - self._written_s < TRUSTED_FOR_S
+
+
+def is_marked(headers: Iterable[str]) -> bool:
+    """Are these the names of an InfluxDB's headers?"""
+    return any(name.lower() in MARKS for name in headers)
 
 
 def _is_influx(error: ApiException) -> bool:
