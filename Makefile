@@ -1,6 +1,6 @@
 # One word for each thing that is done often; `make` alone prints them.
 .DEFAULT_GOAL := help
-.PHONY: help setup up test lint format lock clean
+.PHONY: help setup up test lint format lock catalogs clean
 
 BIN := .venv/bin
 # more arguments for pytest: make test ARGS="tests/wire -k codec"
@@ -39,6 +39,9 @@ lock: setup ## write requirements.lock anew from the pyprojects, with the newest
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links $(MEMBERS:%=--no-emit-package kerege-%) \
 		$(MEMBERS:%=%/pyproject.toml) --group pyproject.toml:dev --output-file requirements.lock
+
+catalogs: setup ## bring the catalogs of translated texts up to date with the code, and say what is left to translate
+	@$(BIN)/python scripts/catalogs.py
 
 clean: ## remove everything that was made here, .venv too
 	rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist htmlcov

@@ -5,6 +5,8 @@ import random
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from kerege_collector.ledger import Ledger
+from kerege_collector.service import Service
+from kerege_collector.settings import load
+from kerege_collector.timekeeping import ClockState
 from kerege_lab.house import Access, Center, Collector, collector_settings, influx_store, merged
 from kerege_lab.servers import HOST, Influxd, Mosquitto, free_port
 from kerege_wire import Record, Report, Tick, decode_ack, decode_state, encode_report
@@ -248,6 +253,45 @@ def test_systemd_hears_how_it_is(collector: Collector, tmp_path: Path, monkeypat
         said = b""
         while said != b"STOPPING=1":
             said = manager.recv(100)
+
+
+WITHOUT_WEB = """
+import sys, threading
+from kerege_collector import cli, web
+start = web.WebServer.start
+def start_and_end(server):
+    start(server)
+    server.stop()
+web.WebServer.start = start_and_end
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_collector_whose_web_server_has_ended_ends_so_that_it_is_started_again(mosquitto: Mosquitto, directory: Path) -> None:
+    """Nobody could see how it is, nor could the agents find out whether a portal stands in between."""
+    prepared = Collector(directory, settings(mosquitto, directory), [Center("demo")])
+    prepared.start()
+    prepared.stop()
+    command = [sys.executable, "-c", WITHOUT_WEB, "run", "--settings", str(prepared.settings_file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "collector.part_died" in done.stderr
+
+
+def test_a_clock_in_doubt_is_trouble(mosquitto: Mosquitto, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is everybody's time: /healthz, the page and `status` say so, and the latter's exit status is 1."""
+    prepared = Collector(directory, settings(mosquitto, directory), [Center("demo")])
+    prepared.start()
+    prepared.stop()
+    service = Service(load(prepared.settings_file), threading.Event())
+    try:
+        monkeypatch.setattr(service.timekeeper, "state", lambda: ClockState(False, "not synchronised, says the kernel"))
+        assert "this server's clock is in doubt: not synchronised, says the kernel" in service.trouble()
+        monkeypatch.setattr(service.timekeeper, "state", lambda: ClockState(True, "synchronised"))
+        assert not [text for text in service.trouble() if "clock" in text]
+    finally:
+        service.inbox.stop()
+        service.close()
 
 
 def test_it_is_well_while_the_broker_is_there(mosquitto: Mosquitto, collector: Collector) -> None:

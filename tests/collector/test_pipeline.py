@@ -467,7 +467,7 @@ def test_what_finds_no_room_in_quarantine_stays_with_its_agent(house: House) -> 
     assert (refused, [ack.reason for ack in house.acks_sent if ack.unreadable]) == ([(1, "time-before-2020")], ["unknown-codec"])
     assert [(item.what.center, item.what.seq) for item in house.ledger.quarantined()] == [("demo", 1), ("other", 0)]
     assert (house.gaps.of("demo"), house.counts.by_name["records kept"], house.named) == (1, 1, [(3, 3)])
-    assert house.pipeline.trouble == "the quarantine is full: what cannot be stored stays with its agents, unacknowledged"
+    assert house.pipeline.trouble == "the quarantine is full"
     assert house.board.rows(NOW_S)[0].trouble == "kept: quarantine-full"
     house.ledger.resolve(1, "dropped")
     house.put(bad)

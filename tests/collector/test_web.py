@@ -1,107 +1,22 @@
-"""The page, the API and what machines ask for: over real HTTP, and in a real browser."""
+"""The API and what machines ask for, over real HTTP."""
 
-import hashlib
 import http.client
 import json
 import math
-import re
-import shutil
 import socket
-import subprocess
 import time
-from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
 
 import pytest
 
-from kerege_collector.board import Board, CenterRow
-from kerege_collector.centers import Center, Link
+from kerege_collector.board import CenterRow
 from kerege_collector.listening import CannotListenError, listen, url_of
-from kerege_collector.metrics import Metrics
-from kerege_collector.page import Page, number, span, utc
 from kerege_collector.settings import Http
-from kerege_collector.timekeeping import ClockState, Timekeeper
+from kerege_collector.timekeeping import ClockState
 from kerege_collector.web import WebServer
 from kerege_lab.servers import HOST, free_port
-from kerege_wire import Ping, Presence, Record, Report, Tick
+from tests.collector.web_house import House, api, get, house, served
 
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
-BROWSER_TIMEOUT_S: Final = 60.0
-
-NAMES: Final = {
-    "oskemen": ("Өскемен, Шығыс Қазақстан", "Өскемен"),
-    "ulan": ("Ұлан ауылы", "Ұлан"),
-    "kurshim": ("Күршім", "Күршім"),
-    "zaisan": ("Зайсан", "Зайсан"),
-    "script": ("<script>alert(1)</script>", 'a "district" & more'),
-}
-
-
-class House:
-    """What the service gives to the pages."""
-
-    def __init__(self) -> None:
-        self.registry = {
-            name: Center(id=name, name=label, district=district, link=Link(kind="geo", provider="Sputnik"))
-            for name, (label, district) in NAMES.items()
-        }
-        self.board = Board(lambda: self.registry, gaps=lambda center: 12 if center == "ulan" else 0)
-        self.metrics = Metrics()
-        self.clock = ClockState(True, "synchronised", 12.0, 3.0)
-        self.timekeeper = Timekeeper("kernel", ask=lambda: self.clock, now_s=time.monotonic)
-        self.troubles: list[str] = []
-        self.port = free_port()
-
-    def trouble(self) -> list[str]:
-        return self.troubles
-
-    def tick(self, center: str, *, broken: str | None = None, rtt_ms: float = 612.0, waiting: int = 0) -> None:
-        now_s = int(time.time())
-        body = Tick("offline", broken=broken) if broken else Tick("online", rtt_ms=rtt_ms)
-        ping = Ping("google", sent=10, received=9)
-        records = (Record(1, now_s - 1, body), Record(2, now_s, ping))
-        self.board.report(center, Report("epochAAA", waiting=waiting, records=records), now_s)
-
-
-@contextmanager
-def served(house: House) -> Iterator[House]:
-    server = WebServer(Http(port=house.port), house)
-    server.start()
-    try:
-        yield house
-    finally:
-        server.stop()
-        assert not server.alive
-
-
-@pytest.fixture
-def house() -> Iterator[House]:
-    house = House()
-    house.tick("oskemen", waiting=1840)
-    house.tick("ulan", broken="internet")
-    house.tick("zaisan")
-    house.board.presence("zaisan", Presence("goodbye", epoch="epochAAA", birth=1, why="shutdown"), int(time.time()))
-    with served(house):
-        yield house
-
-
-def get(house: House, path: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection(HOST, house.port, timeout=10)
-    try:
-        connection.request(method, path)
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
-    finally:
-        connection.close()
-
-
-def api(house: House) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(get(house, "/api/v1/centers")[2])
-    return found
-
+__all__ = ["house"]  # a fixture
 
 # --- for machines -------------------------------------------------------------------------------------------------------
 
@@ -122,13 +37,6 @@ def test_health_is_200_when_all_is_well_and_503_with_the_reasons_when_not(house:
     house.troubles = ["no connection to the broker"]
     status, _, body = get(house, "/healthz")
     assert (status, json.loads(body)["trouble"]) == (503, ["no connection to the broker"])
-
-
-def test_a_clock_in_doubt_is_told_but_is_no_reason_to_restart_anything(house: House) -> None:
-    house.clock = ClockState(None, "the kernel does not answer")
-    house.timekeeper = Timekeeper("kernel", ask=lambda: house.clock)
-    status, _, body = get(house, "/healthz")
-    assert (status, json.loads(body)["clock"]["synchronised"]) == (200, None)
 
 
 def test_the_api_tells_each_center_and_first_those_that_need_a_look(house: House) -> None:
@@ -207,143 +115,31 @@ def test_bad_http_is_refused_and_the_server_goes_on(house: House) -> None:
     assert get(house, "/healthz")[0] == 200
 
 
-# --- for people ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("words", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n"])
+def test_callers_that_say_nothing_are_hung_up_on(house: House, monkeypatch: pytest.MonkeyPatch, words: bytes) -> None:
+    """At once, or after a first answer: they must not take the place of others for good. Others are served meanwhile."""
+    monkeypatch.setattr("kerege_collector.web.HEAD_S", 0.3)
+    again = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    here = (HOST, house.port)
+    with socket.create_connection(here, timeout=10) as silent, socket.create_connection(here, timeout=10) as second:
+        silent.sendall(words)
+        second.sendall(again)
+        assert get(house, "/healthz")[0] == 200
+        assert b"200 OK" in second.recv(4096)
+        second.sendall(words)
+        assert silent.recv(4096) == b""
+        assert second.recv(4096) == b""
 
 
-def test_the_page_is_complete_without_a_script(house: House) -> None:
-    status, headers, page = get(house, "/")
-    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
-    rows = dict(re.findall(r'<tr data-center="([a-z]+)" data-state="([a-z]+)">', page.partition("<template")[0]))
-    assert rows == {"ulan": "down", "script": "unknown", "kurshim": "unknown", "zaisan": "off", "oskemen": "up"}
-    for text in ("Өскемен, Шығыс Қазақстан", "Ұлан · geo · Sputnik", "612 ms", "10 %", "1840", "12 missing", "never", "shutdown"):
-        assert text in page
-    assert '<noscript><meta http-equiv="refresh"' in page
-    assert "UTC" in page
-
-
-def test_what_people_write_cannot_become_markup(house: House) -> None:
-    page = get(house, "/")[2]
-    assert "<script>alert" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-
-
-def test_nothing_may_run_in_the_page_but_its_own_script(house: House) -> None:
-    """The policy names style and script by their hashes, and both are what is in the page."""
-    _, headers, page = get(house, "/")
-    policy = headers["content-security-policy"]
-    assert policy.startswith("default-src 'none';")
-    for element in ("style", "script"):
-        content = re.search(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
-        assert content is not None
-        digest = b64encode(hashlib.sha256(content[1].encode()).digest()).decode()
-        assert f"{element}-src 'sha256-{digest}'" in policy
-    assert "unsafe" not in policy
-    assert headers["x-content-type-options"] == "nosniff"
-
-
-def test_trouble_and_a_clock_in_doubt_are_on_top_of_the_page() -> None:
-    house = House()
-    house.troubles = ["no connection to the broker", "store: disk-full: records.db"]
-    house.clock = ClockState(False, "not synchronised, says the kernel")
-    with served(house):
-        notices = re.findall(r'<p class="notice bad">(.*?)</p>', get(house, "/")[2])
-    assert notices[:2] == house.troubles
-    assert "clock" in notices[2]
-
-
-def test_an_empty_registry_says_what_to_do() -> None:
-    house = House()
-    house.registry.clear()
-    with served(house):
-        assert '<p id="empty">' in get(house, "/")[2]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (11_520, "3 h 12 min"), (172_799, "47 h 59 min"), (442_800, "5 d 3 h")],
-)
-def test_durations_are_said_as_people_say_them(seconds: int, text: str) -> None:
-    assert span(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0"), (0.731, "0.731"), (4.312, "4.31"), (612.0, "612"), (1250.4, "1250"), (99.96, "100")]
-)
-def test_numbers_have_three_digits_at_most_and_no_exponent(value: float, text: str) -> None:
-    assert number(value) == text
-
-
-def test_times_are_utc_and_say_so() -> None:
-    assert utc(1_795_465_800) == "2026-11-23 20:30:00 UTC"
-
-
-# --- in a browser -------------------------------------------------------------------------------------------------------
-
-
-def seen_by_a_browser(house: House, profile: Path, *, after_ms: int) -> str:
-    """The page's DOM as Chromium has it after so long."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the path: run scripts/install-servers")
-    quiet = ["disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync"]
-    options = [f"--{option}" for option in ("headless", "no-sandbox", "disable-dev-shm-usage", *quiet)]
-    command = [
-        CHROMIUM,
-        *options,
-        f"--user-data-dir={profile}",
-        f"--virtual-time-budget={after_ms}",
-        "--dump-dom",
-        f"http://{HOST}:{house.port}/",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BROWSER_TIMEOUT_S, check=True)
-    return done.stdout
-
-
-def test_the_script_writes_what_the_api_says_into_the_page(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page as served is old; what the browser has a moment later is what the API says: rows new, gone, moved and changed."""
-    render = Page.render
-
-    def render_as_before(page: Page, content: dict[str, Any]) -> str:
-        before = render(page, content)
-        house.registry["new"] = Center(id="new", name="Жаңа кітапхана")
-        del house.registry["kurshim"]
-        house.tick("ulan", rtt_ms=41.27)
-        house.board.trouble("new", "unreadable: not-json", int(time.time()))
-        house.troubles = ["store: unreachable"]
-        return before
-
-    monkeypatch.setattr(Page, "render", render_as_before)
-    monkeypatch.setattr("kerege_collector.web.VIEW_S", 0.0)
-    dom = seen_by_a_browser(house, tmp_path / "profile", after_ms=2000)
-    body = dom[dom.index('<tbody id="centers">') : dom.index("</tbody>")]
-    rows = dict(re.findall(r'<tr data-center="([a-z]+)" data-state="([a-z]+)">', body))
-    assert rows == {"script": "unknown", "new": "unknown", "zaisan": "off", "ulan": "up", "oskemen": "up"}
-    assert list(rows) == [center["center"] for center in api(house)["centers"]]
-    assert "Жаңа кітапхана" in body
-    assert "unreadable: not-json" in body
-    assert "41.3 ms" in body
-    assert "&lt;script&gt;alert(1)" in body
-    assert "UTC" not in re.sub(r'title="[^"]*"', "", body)  # the browser's own zone now
-    assert "store: unreachable" in dom
-    assert re.search(r'<div data-state="down">.*?<dd>0</dd>', dom, re.DOTALL)
-
-
-def test_a_page_that_hears_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is shown must not be taken for the state of now."""
-    house = House()
-    rows, asked = house.board.rows, []
-
-    def answer_once(now_s: int) -> list[CenterRow]:
-        asked.append(now_s)
-        if len(asked) > 1:
-            raise RuntimeError("away")
-        return rows(now_s)
-
-    monkeypatch.setattr(house.board, "rows", answer_once)
-    monkeypatch.setattr("kerege_collector.web.VIEW_S", 0.0)
-    with served(house):
-        dom = seen_by_a_browser(house, tmp_path / "profile", after_ms=2000)
-    assert "The collector does not answer" in dom
-    assert 'class="stale"' in dom
+def test_long_answers_are_compressed_for_those_who_can_read_that(house: House) -> None:
+    """A librarian looks at the page over the link that it tells about."""
+    connection = http.client.HTTPConnection(HOST, house.port, timeout=10)
+    connection.request("GET", "/", headers={"Accept-Encoding": "gzip"})
+    answer = connection.getresponse()
+    compressed = answer.read()
+    connection.close()
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert len(compressed) < len(get(house, "/")[2].encode()) / 2
 
 
 # --- listening ----------------------------------------------------------------------------------------------------------

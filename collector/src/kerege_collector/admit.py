@@ -22,6 +22,7 @@ UNREADABLE: Final = "unreadable"
 WRONG_CENTER: Final = "wrong-center"
 BAD_TOPIC: Final = "bad-topic"
 HELD: Final = "held"
+KEPT: Final = "kept"
 """Outcomes of a payload, counted under these names."""
 
 TIME_FUTURE: Final = "time-future"

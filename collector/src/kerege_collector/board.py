@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kerege_collector.admit import HELD, KEPT
 from kerege_collector.centers import Center
-from kerege_collector.sightings import FRESH_WITHIN_S, LIVE_WITHIN_S, Sighting, restored
+from kerege_collector.sightings import AHEAD_S, COULD_NOT, FRESH_WITHIN_S, LIVE_WITHIN_S, Sighting, restored
 from kerege_wire import Host, Ping, Presence, Record, Report, Tick
 
 log = logging.getLogger(__name__)
-
-AHEAD_S: Final = 300
-"""A record from further ahead of our clock is refused, and tells nothing of now."""
 
 MEASURED_WITHIN_S: Final = 900
 """Numbers that were measured longer ago are not shown: three pings at their default cadence."""
@@ -94,7 +92,7 @@ class Board:
     def report(self, center: str, report: Report, received_s: int) -> None:
         """A report has arrived; its records may be of now or of last week."""
         with self._lock:
-            seen = self._touch(center)
+            seen = self._touch(center, received_s)
             if seen.is_silent(received_s):
                 seen.begin_anew(received_s)
             seen.arrived_s = max(received_s, seen.arrived_s or 0)
@@ -103,6 +101,8 @@ class Board:
                 self._say_conflict(center, seen, seen.alive(report.epoch, alive_s, received_s))
             if seen.connection == "lost":
                 seen.connection = "online"
+            if seen.trouble is not None and seen.trouble.startswith((f"{HELD}: ", f"{KEPT}: ")):
+                seen.trouble = seen.trouble_s = None  # this one was taken
             if report.clock != "estimated":
                 for record in report.records:
                     if received_s - LIVE_WITHIN_S <= record.time <= received_s + AHEAD_S:
@@ -111,7 +111,7 @@ class Board:
     def presence(self, center: str, presence: Presence, received_s: int) -> None:
         """A birth, a goodbye or a will: perhaps an old one that the broker had kept, so it never proves that a center lives now."""
         with self._lock:
-            seen = self._touch(center)
+            seen = self._touch(center, received_s)
             if presence.state == "online":
                 self._say_conflict(center, seen, seen.born(presence.epoch, presence.birth, received_s))
                 if seen.epoch == presence.epoch:
@@ -124,7 +124,7 @@ class Board:
     def trouble(self, center: str, what: str, received_s: int) -> None:
         """A message of this center could not be taken: ``held: unknown center``, ``unreadable: not-json``..."""
         with self._lock:
-            seen = self._touch(center)
+            seen = self._touch(center, received_s)
             seen.trouble, seen.trouble_s = what, received_s
 
     def two_agents(self, center: str, now_s: int) -> bool:
@@ -132,12 +132,13 @@ class Board:
         seen = self._seen.get(center)
         return seen is not None and seen.two_agents(now_s)
 
-    def _touch(self, center: str) -> Sighting:
+    def _touch(self, center: str, now_s: int) -> Sighting:
         self._changed.add(center)
         seen = self._seen.get(center)
         if seen is None:
             seen = self._seen[center] = Sighting()
             self._forget_strangers()
+        seen.forget_future(now_s)
         return seen
 
     def _forget_strangers(self) -> None:
@@ -169,6 +170,7 @@ class Board:
 
     def _row(self, name: str, center: Center | None, now_s: int) -> CenterRow:
         seen = self._seen.get(name) or Sighting()
+        seen.forget_future(now_s)
         state, cause, since_s = seen.state(now_s)
         # what was measured before a center went down says nothing of it now
         fresh_s = max(now_s - MEASURED_WITHIN_S, since_s or 0 if state == "down" else 0) if state in {"up", "down"} else now_s + 1
@@ -252,7 +254,7 @@ def _take_tick(seen: Sighting, time_s: int, tick: Tick) -> None:
     elif tick.result == "offline":
         seen.say("down", CAUSES.get(tick.broken or ""), time_s)
     else:
-        seen.say("unknown", "could not be measured", time_s)
+        seen.say("unknown", COULD_NOT, time_s)
     if tick.rtt_ms is not None or tick.result == "offline":
         seen.rtt_ms, seen.rtt_s = tick.rtt_ms, time_s
 

@@ -19,6 +19,7 @@ from kerege_collector.admit import (
     ACCEPTED,
     BAD_TOPIC,
     HELD,
+    KEPT,
     TOO_MANY_EPOCHS,
     UNKNOWN_CENTER,
     WRONG_CLOCK,
@@ -34,6 +35,7 @@ from kerege_collector.ledger import Ledger, Quarantined
 from kerege_collector.persistence import Persistence, StoppedError
 from kerege_collector.stages import Stages
 from kerege_collector.stores import INTERNAL, Rejected, RetryLater, Row, Store
+from kerege_collector.trouble import LEDGER, QUARANTINE, STORE
 from kerege_wire import Presence, Report, WireError, decode_presence
 from kerege_wire.topics import center_of
 
@@ -55,8 +57,6 @@ SNAPSHOT_EVERY_S: Final = 10.0
 """The board is written with the ledger at most this often: after a crash the page may show a state of some seconds ago."""
 
 BAD_PRESENCE: Final = "bad-presence"
-
-QUARANTINE_TROUBLE: Final = "the quarantine is full: what cannot be stored stays with its agents, unacknowledged"
 
 CURES: Final[Mapping[str | None, str]] = {
     UNKNOWN_CENTER: "add it to centers.toml and reload, or set unknown_centers to admit",
@@ -149,7 +149,7 @@ class Pipeline:
     def trouble(self) -> str | None:
         """Why nothing, or not everything, can be kept at present; None where all is well."""
         if self._persistence.trouble is None and time.monotonic() - self._homeless_s < QUARANTINE_FULL_S:
-            return QUARANTINE_TROUBLE
+            return QUARANTINE
         return self._persistence.trouble
 
     def stop(self) -> None:
@@ -215,10 +215,10 @@ class Pipeline:
         parts = self._parts
         started = time.monotonic()
         with parts.stages.measure("admit"):
-            admitted = self._persistence.until_done("ledger", lambda: self._admit(messages))
+            admitted = self._persistence.until_done(LEDGER, lambda: self._admit(messages))
             rows = [row for item in admitted if item is not None for row in item.rows]
         messages = messages[: len(admitted)]
-        rejected = self._persistence.until_done("store", lambda: self._write(rows)) if rows else []
+        rejected = self._persistence.until_done(STORE, lambda: self._write(rows)) if rows else []
         reports = [item for item in admitted if item is not None]
         self._settle(reports, rejected)
         self._commit([kept for item in reports for kept in item.quarantined])
@@ -317,7 +317,7 @@ class Pipeline:
                 item.book.store([row.seq for row in item.rows])
         quarantined = [kept for item in reports for kept in item.quarantined]
         if quarantined:
-            homeless = self._persistence.until_done("ledger", lambda: self._parts.ledger.homeless(quarantined))
+            homeless = self._persistence.until_done(LEDGER, lambda: self._parts.ledger.homeless(quarantined))
             for item in reports:
                 item.leave(homeless)
                 item.excuse()
@@ -343,7 +343,7 @@ class Pipeline:
             books = parts.books.changed()
             if not (books or quarantined or snapshots):
                 return
-            self._persistence.until_done("ledger", lambda: parts.ledger.commit(books, quarantined, snapshots, self._now_s()))
+            self._persistence.until_done(LEDGER, lambda: parts.ledger.commit(books, quarantined, snapshots, self._now_s()))
         parts.gaps.note(books)
 
     # --- show, count --------------------------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ class Pipeline:
                 elif item.outcome == ACCEPTED and item.report is not None:
                     self._parts.board.report(item.center, item.report, message.received_ms // 1000)
                     if item.left:
-                        self._parts.board.trouble(item.center, f"kept: {item.left[0][1]}", message.received_ms // 1000)
+                        self._parts.board.trouble(item.center, f"{KEPT}: {item.left[0][1]}", message.received_ms // 1000)
                 else:
                     self._parts.board.trouble(item.center, f"{item.outcome}: {item.reason}", message.received_ms // 1000)
             except Exception:

@@ -36,6 +36,7 @@ from kerege_collector.stores import RetryLater, Store
 from kerege_collector.stores.sqlite import SqliteStore
 from kerege_collector.systemd import notify
 from kerege_collector.timekeeping import Timekeeper
+from kerege_collector.trouble import CLOCK, HANGS, INBOX_DEAD, NO_BROKER
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class Service:
         worker.start()
         notify("READY=1")
         log.info("collector.started", extra={"fields": {"store": self.settings.store.kind, "centers": len(self._registry)}})
-        status = self._look_after(worker, wants_reload)
+        status = self._look_after(worker, server, wants_reload)
         notify("STOPPING=1")
         self.pipeline.stop()
         worker.join(STOP_S)
@@ -163,25 +164,29 @@ class Service:
         self.ledger.close()
 
     def trouble(self) -> list[str]:
-        """What is not well, in words; empty where all is."""
+        """What is not well (see `trouble`); empty where all is."""
         found = []
         if not self.inbox.connected:
-            found.append("no connection to the broker")
+            found.append(NO_BROKER)
         if self.pipeline.trouble:
             found.append(self.pipeline.trouble)
         if not self.inbox.alive:
-            found.append("the inbox thread has died")
+            found.append(INBOX_DEAD)
         if self._is_stuck():
-            found.append("the worker hangs")
+            found.append(HANGS)
+        clock = self.timekeeper.state()
+        if not clock.synchronised:
+            found.append(f"{CLOCK}: {clock.detail}")
         return found
 
-    def _look_after(self, worker: threading.Thread, wants_reload: threading.Event) -> int:
+    def _look_after(self, worker: threading.Thread, server: web.WebServer, wants_reload: threading.Event) -> int:
         while not self._stopping.wait(TURN_S):
             if wants_reload.is_set():
                 wants_reload.clear()
                 self.reload()
-            if not (worker.is_alive() and self.inbox.alive):
-                log.critical("collector.part_died", extra={"fields": {"worker": worker.is_alive(), "inbox": self.inbox.alive}})
+            alive = {"worker": worker.is_alive(), "inbox": self.inbox.alive, "web": server.alive}
+            if not all(alive.values()):
+                log.critical("collector.part_died", extra={"fields": alive})
                 return BROKEN
             if not self._is_stuck():
                 notify("WATCHDOG=1")

@@ -12,6 +12,9 @@ LIVE_WITHIN_S: Final = 600
 FRESH_WITHIN_S: Final = 120
 """A record this young may come from a run that is still alive."""
 
+AHEAD_S: Final = 300
+"""A record from further ahead of our clock is refused, and tells nothing of now."""
+
 MARGIN_S: Final = 10
 """How far apart two moments must lie to say which came first: half the round trip of a bad link, and a message that was overtaken."""
 
@@ -28,6 +31,7 @@ AWAITING: Final = "no tick yet"
 SILENT: Final = "silent"
 NEVER_SEEN: Final = "never seen"
 NO_LIVE_TICK: Final = "no live tick"
+COULD_NOT: Final = "could not be measured"
 """Why nothing is known."""
 
 
@@ -103,6 +107,23 @@ class Sighting:
         """Nothing is known from before: after silence, or after the machine was off."""
         self.said, self.cause, self.since_s = "unknown", AWAITING, at_s
         self.tick_s = None
+
+    def forget_future(self, now_s: int) -> None:
+        """Our own clock was ahead and has been set back: what carries times of then would look fresh until they are reached again."""
+        limit_s = now_s + AHEAD_S
+        if any(moment is not None and moment > limit_s for moment in (self.arrived_s, self.tick_s, self.since_s)):
+            self.arrived_s = None
+            self.begin_anew(now_s)
+        if self.rtt_s is not None and self.rtt_s > limit_s:
+            self.rtt_ms = self.rtt_s = None
+        self.losses = {target: loss for target, loss in self.losses.items() if loss.time_s <= limit_s}
+        if self.connection_s is not None and self.connection_s > limit_s:
+            self.connection_s = None
+        if max(self.conflict_s or 0, self.conflict_since_s or 0) > limit_s:
+            self.conflict_s = self.conflict_since_s = None
+        if (self.trouble_s or 0) > limit_s:
+            self.trouble = self.trouble_s = None
+        self.epoch_s = min(self.epoch_s, limit_s)
 
     def note_loss(self, target: str, time_s: int, percent: float) -> None:
         """What the last pings towards this target came to."""

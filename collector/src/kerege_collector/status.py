@@ -8,10 +8,11 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
 from kerege_collector import centers as registry
+from kerege_collector.figures import number, span
 from kerege_collector.listening import url_of
-from kerege_collector.page import number, span
 from kerege_collector.settings import Settings
 from kerege_collector.tables import print_json, print_table
+from kerege_collector.wording import own
 
 TIMEOUT_S: Final = 10.0
 
@@ -56,7 +57,8 @@ def show(settings: Settings, *, as_json: bool) -> int:
         return 0 if well else 1
     sys.stdout.write(f"collector {board['version']} runs at {url_of(settings.http)}, store {settings.store.kind}\n")
     for text in health["trouble"]:
-        sys.stdout.write(f"TROUBLE   {text}\n")
+        said = own(text, str)
+        sys.stdout.write(f"TROUBLE   {said.text}{f' ({said.detail})' if said.detail else ''}\n")
     sys.stdout.write(f"clock     {board['clock']['detail']}{_within(board['clock'])}\n")
     sys.stdout.write(f"centers   {', '.join(f'{count} {state}' for state, count in board['counts'].items())}\n")
     return 0 if well else 1

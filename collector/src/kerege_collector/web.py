@@ -9,6 +9,7 @@
 CannotListenError (a SettingsError)    the address or the port cannot be had
 """
 
+import asyncio
 import json
 import logging
 import math
@@ -22,11 +23,15 @@ from typing import Any, Final, Protocol
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from kerege_collector.board import Board, CenterRow, counts
+from kerege_collector.languages import preferred
 from kerege_collector.listening import listen, url_of
 from kerege_collector.metrics import CONTENT_TYPE, Metrics
 from kerege_collector.page import Page
@@ -44,6 +49,16 @@ STOP_S: Final = 5.0
 MAX_CONNECTIONS: Final = 500
 """Beyond, callers get 503 at once: many that hang on a bad link must not take the collector's memory."""
 
+HEAD_S: Final = 20
+"""How long a caller may take for the head of a request: so many that connect and say nothing must not keep others out."""
+
+COOKIE: Final = "lang"
+COOKIE_S: Final = 365 * 86_400
+"""The language that a reader has chosen."""
+
+MIN_COMPRESSED_BYTES: Final = 1_000
+"""A page of 45 centers is some 40 kB, and 4 kB compressed: librarians look at it over the links that it tells about."""
+
 KEEP_ALIVE_S: Final = 15
 """Longer than the page's own interval, so that it keeps one connection."""
 
@@ -57,7 +72,7 @@ MS_PER_S: Final = 1000.0
 
 
 class House(Protocol):
-    """What the pages tell about. trouble: what is not well, in words; empty where all is."""
+    """What the pages tell about. trouble: what is not well (see `trouble`); empty where all is."""
 
     @property
     def board(self) -> Board: ...
@@ -120,8 +135,13 @@ def application(house: House, *, now_s: Callable[[], float] = time.time) -> Star
     """The pages of a house."""
     view, page = View(house, now_s), Page()
 
-    def index(_: Request) -> Response:
-        return HTMLResponse(page.render(view.content()), headers=HEADERS | page.headers)
+    def index(request: Request) -> Response:
+        asked = request.query_params.get("lang")
+        language = preferred(asked, request.cookies.get(COOKIE), accept=request.headers.get("accept-language", ""))
+        answer = HTMLResponse(page.render(view.content(), language), headers=HEADERS | page.headers | {"vary": "accept-language, cookie"})
+        if asked == language:
+            answer.set_cookie(COOKIE, language, max_age=COOKIE_S, samesite="lax", httponly=True)
+        return answer
 
     def centers(_: Request) -> Response:
         return Response(view.encoded(), media_type="application/json", headers=HEADERS)
@@ -139,7 +159,8 @@ def application(house: House, *, now_s: Callable[[], float] = time.time) -> Star
 
     _watch(house, view)
     routes = {"/": index, "/api/v1/centers": centers, "/healthz": health, "/metrics": metrics, "/generate_204": nothing}
-    return Starlette(routes=[Route(path, endpoint) for path, endpoint in routes.items()])
+    compression = Middleware(GZipMiddleware, minimum_size=MIN_COMPRESSED_BYTES)
+    return Starlette(routes=[Route(path, endpoint) for path, endpoint in routes.items()], middleware=[compression])
 
 
 def _watch(house: House, view: View) -> None:
@@ -157,6 +178,25 @@ def _watch(house: House, view: View) -> None:
     watch("kerege_clock_max_error_seconds", "Largest error of this machine's clock, as the kernel reckons", max_error_s)
 
 
+class ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 that gives up on a caller whose request has not begun in `HEAD_S`."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_head()
+
+    def _await_head(self) -> None:
+        self.loop.call_later(HEAD_S, self._give_up, self.cycle)
+
+    def _give_up(self, before: RequestResponseCycle | None) -> None:
+        if self.cycle is before and not self.transport.is_closing():
+            self.transport.close()
+
+
 class WebServer:
     """`application` of a house, served from `start` to `stop`."""
 
@@ -164,7 +204,7 @@ class WebServer:
         self._http = http
         config = uvicorn.Config(
             application(house),
-            http="h11",
+            http=ImpatientProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
