@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,14 +15,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from kerege_agent import check, cli, probe_command
+from kerege_agent.common_name import common_name
 from kerege_agent.mqtt_hello import NotMqttError, hello
 from kerege_agent.probes import PROBES
-from kerege_agent.settings import Dns, Mqtt, Settings, SpoolSettings
+from kerege_agent.service import Agent
+from kerege_agent.settings import Dns, Mqtt, Portal, Settings, SpoolSettings
 from kerege_lab.certificates import Certificates
-from kerege_lab.servers import Mosquitto
+from kerege_lab.servers import EmbeddedBroker, Mosquitto
 from kerege_wire import Tick
+from tests.agent.collector_double import CollectorDouble, until
 from tests.agent.probe_world import NO_CONTENT, OWN_GATEWAY, answering, loopback_settings, serving, settings_file
 
 TIMEOUT_S: Final = 60.0
@@ -125,6 +130,12 @@ def found(settings: Settings) -> dict[str, check.Line]:
     return {line.check: line for line in check.lines(settings)}
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no collector is there, none answers however long one waits."""
+    monkeypatch.setattr("kerege_agent.trial.ANSWER_S", 1.0)
+
+
 def settings_for(broker: Mosquitto, directory: Path, **mqtt: Any) -> Settings:
     given: dict[str, Any] = {"host": "127.0.0.1", "port": broker.port, "tls": False}
     way = Mqtt(**(given | mqtt))
@@ -132,8 +143,12 @@ def settings_for(broker: Mosquitto, directory: Path, **mqtt: Any) -> Settings:
 
 
 def test_all_is_well(mosquitto: Mosquitto, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each thing that was looked at; status 0."""
-    assert check.show(settings_for(mosquitto, tmp_path), as_json=False) == 0
+    """A line for each thing that was looked at; status 0. The collector has answered a report of ours, and there is no trace of it."""
+    with CollectorDouble(mosquitto.port) as collector, serving(answering(NO_CONTENT)) as port:
+        settings = replace(settings_for(mosquitto, tmp_path), portal=Portal(url=f"http://127.0.0.1:{port}/generate_204"))
+        assert check.show(settings, as_json=False) == 0
+    assert [(report.records, report.center) for report in collector.reports] == [((), "demo")]
+    assert [presence for presence in collector.presences if presence.epoch == collector.reports[0].epoch] == []
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
     assert [line[8:23].strip() for line in lines] == [
@@ -141,17 +156,97 @@ def test_all_is_well(mosquitto: Mosquitto, tmp_path: Path, capsys: pytest.Captur
         "certificates",
         "broker's name",
         "broker",
+        "collector",
         "dns.names",
+        "portal.url",
         "state directory",
         "ping",
     ]
 
 
-def test_checking_throws_no_running_agent_out(mosquitto: Mosquitto) -> None:
-    """It connects without a client id: the center's own session stays."""
+def test_the_brokers_answer_is_read(mosquitto: Mosquitto) -> None:
+    """By two at once: without a client id nobody is in the other's way."""
     with socket.create_connection(("127.0.0.1", mosquitto.port)) as one, socket.create_connection(("127.0.0.1", mosquitto.port)) as other:
         assert hello(one, username=None, password=None) == 0
         assert hello(other, username=None, password=None) == 0
+
+
+def test_a_collector_that_does_not_answer_or_holds_us_is_told(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    """A broker that takes everything proves nothing; each case has its own words and cure."""
+    settings = settings_for(mosquitto, tmp_path)
+    nobody = found(settings)["collector"]
+    with CollectorDouble(mosquitto.port) as collector:
+        collector.silent = True
+        silent = found(settings)["collector"]
+        collector.silent, collector.hold = False, "unknown center"
+        held = found(settings)["collector"]
+    assert [line.ok for line in (nobody, silent, held)] == [False] * 3
+    assert nobody.why == "no answer to a report; it has never announced itself"
+    assert silent.why == "no answer to a report; it has said that it is ready"
+    assert (held.why, held.cure) == (
+        "answers, and holds this center: unknown center",
+        "have this center added to the collector's centers.toml",
+    )
+
+
+def test_where_the_broker_speaks_only_3_1_1_the_collector_is_asked_in_that(tmp_path: Path) -> None:
+    """As the agent does itself."""
+    with EmbeddedBroker(tmp_path) as broker, CollectorDouble(broker.port, protocol=MQTTProtocolVersion.MQTTv311):
+        settings = loopback_settings(mqtt=Mqtt(host="127.0.0.1", port=broker.port, tls=False), state_directory=tmp_path / "state")
+        lines = found(settings)
+    assert lines["collector"].ok, lines
+
+
+def test_a_running_agent_keeps_its_connection_and_is_asked_instead(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    """Whoever connects under its name ends its connection."""
+    settings = settings_for(mosquitto, tmp_path)
+    with CollectorDouble(mosquitto.port) as collector:
+        agent = Agent(settings)
+        thread = threading.Thread(target=agent.run)
+        thread.start()
+        try:
+            until(lambda: agent.uplink.session.last_ack_mono_ms)
+            until(lambda: found(settings)["broker"].ok)
+            line = found(settings)["broker"]
+            births = [presence for presence in collector.presences if presence.state == "online"]
+        finally:
+            agent.ask_to_stop("stop")
+            thread.join(TIMEOUT_S)
+    assert line.why.startswith(f"the agent runs, and is connected to 127.0.0.1:{mosquitto.port}")
+    assert len(births) == 1
+
+
+def test_another_centers_certificate_is_told(certificates: Certificates, tmp_path: Path) -> None:
+    """The broker would let us in, and drop every report."""
+    other = certificates.clients["other"]
+    way = Mqtt(host="127.0.0.1", port=9, ca_file=certificates.ca, certificate_file=other.certificate, key_file=other.key)
+    line = found(loopback_settings(mqtt=way, state_directory=tmp_path))["certificates"]
+    assert (line.ok, line.why) == (False, "mqtt.certificate_file is that of other, and center is demo")
+
+
+def test_a_common_name_is_read_from_a_certificate(certificates: Certificates) -> None:
+    """In each coding that OpenSSL writes; from what is no certificate, nothing."""
+    pem = certificates.clients["demo"].certificate.read_text()
+    assert common_name(f"some words before\n{pem}and after") == "demo"
+    for subject in ("/CN=ulan-bozanbay", "/C=KZ/O=Library/CN=Ұлан/OU=after"):
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-utf8",
+            "-keyout",
+            "/dev/null",
+        ]
+        made = subprocess.run([*command, "-subj", subject], capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stdout
+        assert common_name(made) == subject.partition("CN=")[2].partition("/")[0]
+    middle = pem.splitlines()
+    for bad in ("", "words", pem[:200], "\n".join([middle[0], "AAAA", middle[-1]]), "\n".join([middle[0], *middle[3:]])):
+        assert common_name(bad) is None
 
 
 def test_what_is_not_well_is_said_with_its_cure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +254,8 @@ def test_what_is_not_well_is_said_with_its_cure(tmp_path: Path, capsys: pytest.C
     settings = loopback_settings(mqtt=Mqtt(host="127.0.0.1", port=9, tls=False), state_directory=tmp_path)
     assert check.show(settings, as_json=True) == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    [bad] = [line for line in lines if not line["ok"]]
+    [bad, portal] = [line for line in lines if not line["ok"]]
+    assert portal["check"] == "portal.url"
     assert bad == {
         "check": "broker",
         "ok": False,

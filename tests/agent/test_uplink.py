@@ -165,7 +165,7 @@ def test_lost_reports_and_lost_acks_are_made_good(stations: Make, mosquitto: Mos
 
 def test_a_lost_link_is_noticed_and_made_good(stations: Make, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that swallows everything without a word (a dish in the snow), or resets: records flow within seconds of its return."""
-    monkeypatch.setattr(uplink, "PUBACK_TIMEOUT_S", 0.4)
+    monkeypatch.setattr("kerege_agent.link.PUBACK_TIMEOUT_S", 0.4)
     with Workshop() as workshop, CollectorDouble(mosquitto.port) as collector:
         link = workshop.link(mosquitto.port)
         station = stations(link.port, connect_timeout_s=0.5).start()
@@ -193,7 +193,7 @@ def test_a_lost_link_is_noticed_and_made_good(stations: Make, mosquitto: Mosquit
 
 def test_a_paused_broker_is_left_and_found_again(stations: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that hangs keeps its sockets open and says nothing."""
-    monkeypatch.setattr(uplink, "PUBACK_TIMEOUT_S", 0.4)
+    monkeypatch.setattr("kerege_agent.link.PUBACK_TIMEOUT_S", 0.4)
     with Mosquitto(tmp_path / "broker").start() as broker, CollectorDouble(broker.port) as collector:
         station = stations(broker.port, connect_timeout_s=0.5).start()
         until(lambda: station.uplink.session.phase == "open")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from kerege_lab.servers import HOST, Influxd, free_port
 from tests.end_to_end.houses import wait_until
 
 MACHINE = "this-machine"
+ROOT = Path(__file__).parents[2]
 
 
 class Up:
@@ -101,6 +103,29 @@ def test_it_shows_this_machine_ends_without_a_trace_and_goes_on_where_it_was(dir
         second.process.send_signal(signal.SIGTERM)
         assert second.process.wait(30) == 0, second.text()
         assert gone(family)
+
+
+def test_the_hand_made_report_of_the_documentation_is_stored_and_the_agent_stays_connected(directory: Path) -> None:
+    """With the second identity that is there for it; typed in at the directory in which `make up` was started."""
+    snippets = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "wire.md").read_text(), re.DOTALL)
+    (script,) = [snippet for snippet in snippets if "mosquitto_rr" in snippet]
+    with up(directory, free_port()) as started:
+        started.await_up()
+        port = re.search(r"mosquitto on port (\d+)", started.text())
+        assert port is not None
+        typed = script.replace("PORT", port[1]).replace(".kerege/", f"{directory}/").replace("=.kerege", f"={directory}")
+        bin_directory = Path(sys.executable).parent
+        typed = typed.replace(".venv/bin", str(bin_directory))
+        done = subprocess.run(["sh", "-c", typed], capture_output=True, text=True, timeout=30, check=False)
+        assert json.loads(done.stdout)["stored"] == [[1, 1]], done
+        command = [sys.executable, "-m", "kerege_collector", "records", "--center", "by-hand", "--json"]
+        settings = ["--settings", str(directory / "collector" / "collector.toml")]
+        stored = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=30, check=True)
+        (record,) = map(json.loads, stored.stdout.splitlines())
+        assert (record["epoch"], record["seq"], record["fields"]["rtt_ms"]) == ("handmade", 1, 612)
+        mine = started.mine()
+        assert mine is not None
+        assert (mine["state"], mine["two_agents_since_s"]) == ("up", None)
 
 
 def test_when_it_is_killed_itself_no_process_stays_behind(directory: Path) -> None:

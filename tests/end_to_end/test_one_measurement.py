@@ -119,7 +119,7 @@ def test_the_hand_made_report_of_the_documentation_is_stored_and_acknowledged(bu
     for part in (house.broker, house.collector):
         house.stack.enter_context(part)
     wait_until(lambda: house.collector.healthy, "the collector is connected", house=house)
-    (script,) = [found for found in SNIPPET.findall((ROOT / "docs" / "wire.md").read_text()) if "handmade" in found]
+    (script,) = [found for found in SNIPPET.findall((ROOT / "docs" / "wire.md").read_text()) if "mosquitto_sub" in found]
     script = re.sub(r"(mosquitto_[ps]ub)", rf"\1 -p {house.broker.port}", script) + "\nwait\n"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=30, env=os.environ | {"PATH": path})

@@ -96,11 +96,12 @@ def test_the_example_of_steps_gives_the_numbers_and_times_that_it_names() -> Non
 
 def test_the_message_published_by_hand_is_a_report() -> None:
     """As the shell hands it over."""
-    found = re.search(r' -m "(.*)"$', BLOCKS["sh"], re.MULTILINE)
-    assert found is not None
-    message = subprocess.run(["/bin/sh", "-c", f'printf %s "{found[1]}"'], capture_output=True, check=True).stdout
-    report = decode_report(message)
-    assert (report.refused, len(report.records), report.prompt) == ((), 1, True)
+    found = re.findall(r' -m "(.*)"(?: \||)$', TEXT, re.MULTILINE)
+    assert len(found) == 2
+    for text in found:
+        message = subprocess.run(["/bin/sh", "-c", f'printf %s "{text}"'], capture_output=True, check=True).stdout
+        report = decode_report(message)
+        assert (report.refused, len(report.records), report.prompt) == ((), 1, True)
 
 
 def test_the_dictionary_is_the_codes() -> None:

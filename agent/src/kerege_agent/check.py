@@ -12,15 +12,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from kerege_agent.common_name import common_name
 from kerege_agent.credentials import is_about_time, secret, tls_context
+from kerege_agent.lock import is_held
 from kerege_agent.mqtt_hello import ANSWERS, HARMLESS, NotMqttError, hello
 from kerege_agent.probes.echo import method_of
+from kerege_agent.probes.fetch import fetch
 from kerege_agent.probes.limited import within
 from kerege_agent.probes.words import words_of
+from kerege_agent.session import ConnectionEndedError
 from kerege_agent.settings import Settings, is_ip_address
 from kerege_agent.settings_files import file_doubts
+from kerege_agent.status import latest
 
 NAME_TIMEOUT_S: Final = 10.0
+_ANNOUNCED: Final = {None: "it has never announced itself", "away": "it has said that it is away", "ready": "it has said that it is ready"}
+
 MIN_FREE_SHARE: Final = 1.5
 """Free room for the spool at its full size, and half as much again for its journal."""
 
@@ -53,7 +60,7 @@ def _text(line: Line) -> str:
 def lines(settings: Settings) -> Iterator[Line]:
     """All checks, in the order in which they build on each other."""
     yield Line("settings", ok=True, why=f"center {settings.center}, link {settings.link.kind}, {len(settings.targets)} targets")
-    checks: tuple[Callable[[Settings], Iterator[Line]], ...] = (_certificates, _broker_name, _broker, _names, _directory, _icmp)
+    checks: tuple[Callable[[Settings], Iterator[Line]], ...] = (_certificates, _broker_name, _broker, _names, _portal, _directory, _icmp)
     for check in checks:
         yield from check(settings)
 
@@ -67,7 +74,11 @@ def _certificates(settings: Settings) -> Iterator[Line]:
     doubts = file_doubts(files, Path("/"))
     for key, text in doubts:
         yield Line("certificates", ok=False, why=f"mqtt.{key}: {text.partition(': ')[0]}", cure=text.partition(": ")[2])
-    if not doubts:
+    name = None if doubts or mqtt.certificate_file is None else common_name(mqtt.certificate_file.read_text(errors="replace"))
+    if name is not None and name != settings.center:
+        cure = f"take the certificate of {settings.center}, or correct center: the broker lets a center write only under its own name"
+        yield Line("certificates", ok=False, why=f"mqtt.certificate_file is that of {name}, and center is {settings.center}", cure=cure)
+    elif not doubts:
         yield Line("certificates", ok=True, why=", ".join(files.values()) or "the system's authorities, and none of our own")
 
 
@@ -95,6 +106,9 @@ def _resolved(check: str, name: str, cure: str) -> Line:
 def _broker(settings: Settings) -> Iterator[Line]:
     mqtt = settings.mqtt
     where = f"{mqtt.host}:{mqtt.port}"
+    if is_held(settings.state_directory):
+        yield _running(settings, where)
+        return
     try:
         with (
             socket.create_connection((mqtt.host, mqtt.port), timeout=mqtt.connect_timeout_s) as plain,
@@ -111,9 +125,54 @@ def _broker(settings: Settings) -> Iterator[Line]:
     else:
         if code == 0 or code in HARMLESS:
             yield Line("broker", ok=True, why=f"{where} speaks MQTT{' over TLS' if mqtt.tls else ''}")
+            yield _collector(settings)
         else:
             cure = "compare user name, password or certificate with the broker's rules"
             yield Line("broker", ok=False, why=f"{where} {ANSWERS.get(code, f'refuses with code {code}')}", cure=cure)
+
+
+def _running(settings: Settings, where: str) -> Line:
+    """By the agent's own word: a second connection under its name would end its own."""
+    session = (latest(settings.state_directory) or {}).get("session", {})
+    age_s = session.get("last_ack_age_s")
+    if session.get("connected"):
+        heard = "no answer of the collector yet" if age_s is None else f"the collector has answered, last {age_s:.0f} s before it said so"
+        return Line("broker", ok=True, why=f"the agent runs, and is connected to {where}; {heard}")
+    cure = "see `kerege-agent status`; stop the agent to have the broker asked here"
+    return Line(
+        "broker", ok=False, why=f"the agent runs, and is not connected to {where}: {session.get('error') or 'connecting'}", cure=cure
+    )
+
+
+def _collector(settings: Settings) -> Line:
+    """Does a report of this center come back as an ack?"""
+    from kerege_agent.trial import ask_collector  # noqa: PLC0415 - loads paho
+
+    try:
+        trial = ask_collector(settings)
+    except (ConnectionEndedError, OSError, ValueError) as error:
+        cure = f"the broker's rules must let {settings.center} write its report and read its ack (deploy/mosquitto/kerege.acl)"
+        return Line("collector", ok=False, why=f"could not be asked: {error}", cure=cure)
+    if trial.answer is None:
+        said = _ANNOUNCED[trial.state]
+        cure = "does kerege-collector run, connected to this broker? May this center write its report and read its ack there?"
+        return Line("collector", ok=False, why=f"no answer to a report; {said}", cure=cure)
+    if trial.answer.hold is not None:
+        cure = "have this center added to the collector's centers.toml"
+        return Line("collector", ok=False, why=f"answers, and holds this center: {trial.answer.hold}", cure=cure)
+    return Line("collector", ok=True, why=f"answered a report of {settings.center} within {trial.took_ms} ms")
+
+
+def _portal(settings: Settings) -> Iterator[Line]:
+    """Does the page answer by which a tick knows a captive portal?"""
+    url = settings.portal_url
+    fetched = fetch(url, timeout_s=NAME_TIMEOUT_S)
+    if fetched.portal is False:
+        yield Line("portal.url", ok=True, why=f"{url} answers 204")
+        return
+    why = fetched.error if fetched.status is None else f"answers {fetched.status} instead of 204"
+    cure = "it must lead to the collector's /generate_204 over plain HTTP; or a captive portal stands in between: open a page in a browser"
+    yield Line("portal.url", ok=False, why=f"{url}: {why}", cure=cure)
 
 
 def _secured(settings: Settings, plain: socket.socket) -> socket.socket:

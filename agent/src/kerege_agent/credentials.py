@@ -35,6 +35,7 @@ def tls_context(mqtt: Mqtt, *, check_times: bool) -> RememberingContext:
     """
     context = RememberingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False  # the alternative names alone count (RFC 9525 section 2)
     if mqtt.ca_file is None:
         context.load_default_certs()
     else:

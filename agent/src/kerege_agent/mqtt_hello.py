@@ -1,6 +1,6 @@
 """Does somebody speak MQTT there: one CONNECT of version 3.1.1 and the answer to it, without paho, for ``kerege-agent check``.
 
-The client id is empty, so that the agent that may be running keeps its connection.
+The client id is empty; a broker that takes it from the certificate would end the connection of an agent that runs.
 """
 
 import socket

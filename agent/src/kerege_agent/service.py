@@ -177,6 +177,9 @@ def run(settings: Settings) -> int:
 
     The exit status: 0 after a clean stop, 2 where another agent is at work or the journal cannot be opened.
     """
+    asked = threading.Event()  # from here on: a stop while a large spool is opened is a clean stop too
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: asked.set())
     try:
         agent = Agent(settings)
     except (AlreadyRunningError, OSError) as error:
@@ -184,6 +187,8 @@ def run(settings: Settings) -> int:
         return WRONG_USE
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: agent.ask_to_stop())
+    if asked.is_set():
+        agent.ask_to_stop()
     agent.run()
     return 0
 

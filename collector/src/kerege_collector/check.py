@@ -7,6 +7,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from kerege_collector.listening import CannotListenError, listen, url_of
 from kerege_collector.settings import Influx, Settings
 from kerege_collector.status import NotRunningError, ask
 from kerege_collector.timekeeping import CURE, look
+from kerege_collector.trouble import NO_BROKER
 
 LEDGER_ROOM_BYTES: Final = 200_000_000
 """Free room that the ledger and its quarantine should have."""
@@ -140,6 +142,10 @@ def _broker(settings: Settings) -> Line:
     from kerege_collector.mqtt import RefusedError, connect_once  # noqa: PLC0415 - only here
 
     where = f"{settings.mqtt.host}:{settings.mqtt.port}"
+    with suppress(NotRunningError):
+        connected = NO_BROKER not in ask(settings, "/healthz")["trouble"]
+        why = f"the collector runs, and is {'' if connected else 'not '}connected to {where}"
+        return Line("broker", ok=connected, why=why, cure=None if connected else "its log tells why; stop it to have the broker asked here")
     try:
         version = connect_once(settings.mqtt)
     except RefusedError as error:

@@ -63,10 +63,12 @@ pattern read kerege/v1/%u/ack
 pattern read kerege/v1/collector/state
 
 user collector
-topic readwrite kerege/v1/#
+topic read kerege/v1/+/report
+topic read kerege/v1/+/presence
+topic write kerege/v1/+/ack
+topic write kerege/v1/collector/state
 """
-"""Who may do what at the broker, the user name being the center's id. ``pattern`` speaks for every user, ``topic`` above the
-first ``user`` would speak for the nameless only."""
+"""Who may do what at the broker, the user name being the center's id: what deploy/mosquitto/kerege.acl says."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _PLAIN: Final = "text/plain; charset=utf-8"
@@ -264,8 +266,9 @@ class Mosquitto(Server):
     """The Mosquitto broker.
 
     Without ``tls`` and ``password_file`` everyone may connect. With ``tls`` only those with a client certificate may, and
-    its common name is their user name. ``acl`` is the text of an access list, usually `HOUSE_ACL`. ``max_queued`` is what it
-    keeps for each absent or slow client (its own default is 1000, 0 is no limit). ``lines`` are added to its settings.
+    its common name is their user name and their client id. ``acl`` is the text of an access list, usually `HOUSE_ACL`.
+    ``max_queued`` is what it keeps for each absent or slow client (its own default is 1000, 0 is no limit).
+    ``lines`` are added to its settings.
     """
 
     name = "mosquitto"
@@ -307,7 +310,7 @@ class Mosquitto(Server):
             settings.append("user root")  # else it becomes the user mosquitto, who may not read or write here
         if self.tls:
             settings += [f"cafile {self.tls.ca}", f"certfile {self.tls.server.certificate}", f"keyfile {self.tls.server.key}"]
-            settings += ["require_certificate true", "use_identity_as_username true"]
+            settings += ["require_certificate true", "use_identity_as_username true", "use_username_as_clientid true"]
         if self.persistence:
             settings += ["persistence true", f"persistence_location {self.directory}/"]
         if self.acl is not None:

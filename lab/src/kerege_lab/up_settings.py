@@ -26,6 +26,9 @@ from kerege_lab.servers import (
 CENTER: Final = "this-machine"
 """The same whatever the machine is called: its certificate and its records stay its own. The registry has its host name."""
 
+BY_HAND: Final = "by-hand"
+"""A second identity, for reports made by hand (docs/wire.md): with the agent's own they would take its connection."""
+
 PING_TIMEOUT_S: Final = 5.0
 
 NO_TOKEN: Final = "kerege:kerege"  # noqa: S105 - nobody's password
@@ -55,7 +58,7 @@ def plan_house(directory: Path, *, port: int, internet: bool) -> House:
     _refuse_busy(port)
     broker, access, about_broker = _broker(directory)
     store, about_store = _store(directory)
-    settings = collector_settings(access, directory / "collector", port=port, store=store)
+    settings = collector_settings(access, directory / "collector", port=port, store=store) | {"unknown_centers": "admit"}
     center = Center(CENTER, name=f"This machine ({socket.gethostname()})", district="Here", provider="unknown")
     agent = agent_settings(CENTER, access, directory / "agent", page=f"http://{HOST}:{port}")
     if internet:
@@ -135,13 +138,14 @@ def _broker(directory: Path) -> tuple[Server, Access, str]:
 def _certificates(directory: Path) -> Certificates:
     """Those of an earlier start, or fresh ones."""
     identities = {
-        name: Identity(directory / "clients" / f"{name}.pem", directory / "clients" / f"{name}.key") for name in (COLLECTOR, CENTER)
+        name: Identity(directory / "clients" / f"{name}.pem", directory / "clients" / f"{name}.key")
+        for name in (COLLECTOR, CENTER, BY_HAND)
     }
     server = Identity(directory / "server" / "localhost.pem", directory / "server" / "localhost.key")
     files = [directory / "ca.pem", *(path for each in (server, *identities.values()) for path in (each.certificate, each.key))]
     if all(path.exists() and path.stat().st_size for path in files):
         return Certificates(ca=directory / "ca.pem", server=server, clients=identities)
-    return make_certificates(directory, [CENTER])
+    return make_certificates(directory, [CENTER, BY_HAND])
 
 
 # --- store ---
