@@ -627,6 +627,24 @@ def test_a_flipped_bit_in_a_value_is_noticed(tmp_path: Path, spools: Opener) -> 
     assert again.depth == 3
 
 
+@pytest.mark.parametrize(
+    "flip", ["offset_ms=1795465800000", "begin_ms=begin_ms+4096", "clock='estimated'", "last_seq=last_seq+7", "boot_id='boot-x'"]
+)
+def test_a_flipped_bit_in_what_gives_records_their_time_is_noticed(tmp_path: Path, spools: Opener, flip: str) -> None:
+    """A span whose checksum is wrong is not believed: the file is set aside, and every record of it comes back as it was made."""
+    clock = ClockModel()
+    spool = spools(tmp_path, at(1), clock)
+    for second in (10, 20, 30):
+        spool.put(Tick(result="online", rtt_ms=float(second)), at(second))
+    learn(clock, at(31))
+    spool.close("stop")
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as database, database:
+        database.execute(f"UPDATE spans SET {flip}")
+    again = spools(tmp_path, at(40), ClockModel())
+    assert (again.previous.spool, again.previous.salvaged, again.depth) == ("damaged", 3, 3)
+    assert len(list(tmp_path.glob("spool.db.damaged-*"))) == 1
+
+
 @given(st.binary(max_size=1024), st.integers(0, 100))
 def test_carving_garbage_yields_nothing(page: bytes, offset: int) -> None:
     """Whatever the bytes are, nothing is believed and nothing is raised."""

@@ -21,7 +21,7 @@ _LEAF_TABLE: Final = 0x0D
 _FIRST_PAGE_HEADER_BYTES: Final = 100
 _FIXED_BYTES: Final = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}
 _ROW_COLUMNS: Final = 10
-_SPAN_COLUMNS: Final = 11
+_SPAN_COLUMNS: Final = 12
 
 Found = Row | Span
 

@@ -1,16 +1,13 @@
 """One record as the spool keeps it, and the stretches of time ("spans") that records belong to."""
 
 import json
-import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 from kerege_wire import Body, Record, WireError, kind_of, series_of
 from kerege_wire.fields import write_values
-from kerege_wire.messages import CLOCKS
-from kerege_wire.records import EPOCH_PATTERN
 from kerege_wire.reports import read_body
 
 SEQ_BITS: Final = 32
@@ -143,6 +140,12 @@ class Span:
     last_s: int | None = None
     why: str | None = None
 
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """The values as they stand in the file, a CRC-32 over all of them last."""
+        values = astuple(self)
+        return (*values, zlib.crc32(repr(values).encode()))
+
 
 def lost_span(span: int, epoch: str) -> Span:
     """A span whose own row is lost, made up from its records: their identity needs no more than the epoch."""
@@ -150,16 +153,9 @@ def lost_span(span: int, epoch: str) -> Span:
 
 
 def span_from(columns: Sequence[Any]) -> Span | None:
-    """The span in a damaged file's columns, None where they cannot be what was written."""
-    if len(columns) != len(fields(Span)):
+    """The span in a file's columns, None where the checksum says that they are not what was written."""
+    try:
+        span = Span(*columns[:-1])
+    except TypeError:
         return None
-    span, epoch, boot_id, begin_ms, after_s, offset_ms, clock, within_s, last_seq, last_s, why = columns
-    sound = (
-        all(type(number) is int for number in (span, begin_ms, last_seq))
-        and all(number is None or type(number) is int for number in (after_s, offset_ms, within_s, last_s))
-        and all(isinstance(text, str) for text in (epoch, boot_id, clock, why or ""))
-        and 0 < span < MAX_SPAN
-        and clock in CLOCKS
-        and re.fullmatch(EPOCH_PATTERN, epoch)
-    )
-    return Span(*columns) if sound else None
+    return span if columns[-1] == span.columns[-1] else None

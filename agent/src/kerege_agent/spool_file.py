@@ -7,11 +7,11 @@ Pages below 1 KiB gain little, because a file system writes 4 KiB anyway.
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from kerege_agent.rows import Found, Row, Span, row_from
+from kerege_agent.rows import Found, Row, Span, row_from, span_from
 from kerege_agent.thinning import ORDER
 
 FILE_NAME: Final = "spool.db"
@@ -22,14 +22,14 @@ CHECKPOINT_PAGES: Final = 256
 FORMAT: Final = 1
 """``user_version`` of the file."""
 
-_SPANS: Final = "span,epoch,boot_id,begin_ms,after_s,offset_ms,clock,within_s,last_seq,last_s,why"
+_SPANS: Final = "span,epoch,boot_id,begin_ms,after_s,offset_ms,clock,within_s,last_seq,last_s,why,crc"
 _RECORDS: Final = "key,epoch,kind,mono_ms,wall_ms,time_s,clock,within_s,body,crc"
 TABLES: Final = ("kept", *ORDER)
 """One table for each kind that may be thinned, one for all others: the oldest of a kind then fill whole pages, and free them as they go."""
 
 _SPAN_TABLE: Final = """CREATE TABLE spans(
   span INTEGER PRIMARY KEY, epoch TEXT NOT NULL, boot_id TEXT NOT NULL, begin_ms INTEGER NOT NULL, after_s INTEGER, offset_ms INTEGER,
-  clock TEXT NOT NULL, within_s INTEGER, last_seq INTEGER NOT NULL, last_s INTEGER, why TEXT
+  clock TEXT NOT NULL, within_s INTEGER, last_seq INTEGER NOT NULL, last_s INTEGER, why TEXT, crc INTEGER NOT NULL
 )"""
 _RECORD_TABLE: Final = """CREATE TABLE {table}(
   key INTEGER PRIMARY KEY, epoch TEXT NOT NULL, kind TEXT NOT NULL, mono_ms INTEGER NOT NULL, wall_ms INTEGER NOT NULL, time_s INTEGER,
@@ -164,7 +164,7 @@ class SpoolFile:
             for row in changes.rows:
                 self._run(f"INSERT OR REPLACE INTO {_table(row.kind)}({_RECORDS}) VALUES(?,?,?,?,?,?,?,?,?,?)", row.columns)
             self._db.executemany(
-                f"INSERT OR REPLACE INTO spans({_SPANS}) VALUES(?,?,?,?,?,?,?,?,?,?,?)", (astuple(span) for span in changes.spans)
+                f"INSERT OR REPLACE INTO spans({_SPANS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)", (span.columns for span in changes.spans)
             )
             self._db.executemany("INSERT OR REPLACE INTO notes(name,value) VALUES(?,?)", changes.notes.items())
             self._run("COMMIT")
@@ -207,8 +207,11 @@ class SpoolFile:
         return self._run(f"SELECT key, kind, time_s FROM {_table(kind)} WHERE kind=? ORDER BY key LIMIT ?", (kind, limit)).fetchall()
 
     def spans(self) -> list[Span]:
-        """All spans, oldest first."""
-        return [Span(*columns) for columns in self._run(f"SELECT {_SPANS} FROM spans ORDER BY span")]
+        """All spans, oldest first. Raises DamagedError where one is not what was written: it would give its records wrong times."""
+        spans = [span_from(columns) for columns in self._run(f"SELECT {_SPANS} FROM spans ORDER BY span")]
+        if None in spans:
+            raise DamagedError("a span's checksum is wrong")
+        return [span for span in spans if span is not None]
 
     def forget_spans(self, before: int) -> None:
         """Delete the spans before one that have no records left."""
