@@ -18,11 +18,11 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from kerege_agent import check, cli, probe_command
-from kerege_agent.common_name import common_name
 from kerege_agent.mqtt_hello import NotMqttError, hello
 from kerege_agent.probes import PROBES
 from kerege_agent.service import Agent
 from kerege_agent.settings import Dns, Mqtt, Portal, Settings, SpoolSettings
+from kerege_agent.x509 import common_name
 from kerege_lab.certificates import Certificates
 from kerege_lab.servers import EmbeddedBroker, Mosquitto
 from kerege_wire import Tick

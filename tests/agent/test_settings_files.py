@@ -11,7 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from kerege_agent.settings_files import file_doubts, file_mistakes, validity
+from kerege_agent.settings_files import file_doubts, file_mistakes
+from kerege_agent.x509 import validity
 from kerege_lab.certificates import Certificates
 from tests.agent.probe_world import settings_file
 
@@ -121,7 +122,7 @@ def test_dates_are_read_as_openssl_reads_them(certificates: Certificates) -> Non
     """The two dates of a certificate, from its bytes."""
     pem = certificates.ca.read_text()
     known = x509.load_pem_x509_certificate(pem.encode())
-    assert validity(ssl.PEM_cert_to_DER_cert(pem)) == (known.not_valid_before_utc, known.not_valid_after_utc)
+    assert validity(pem) == (known.not_valid_before_utc, known.not_valid_after_utc)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 30, 100, 200])
@@ -129,7 +130,7 @@ def test_bytes_that_are_no_certificate_raise_what_is_promised(certificates: Cert
     """A certificate that ends early is no other trouble than ValueError or IndexError."""
     der = ssl.PEM_cert_to_DER_cert(certificates.ca.read_text())[:length]
     with pytest.raises((ValueError, IndexError)):
-        validity(der)
+        validity(ssl.DER_cert_to_PEM_cert(der))
 
 
 def test_doubts_are_told_on_stderr_and_the_settings_on_stdout(files: dict[str, str], tmp_path: Path) -> None:

@@ -158,6 +158,16 @@ def test_a_book_is_accepted_only_when_the_ledger_has_it(ledger: Ledger, tmp_path
     assert (list(book.accepted), book.dirty) == ([(1, 3)], False)
 
 
+def test_a_database_of_another_program_is_refused_in_words(tmp_path: Path) -> None:
+    """Nothing of ours is put into it."""
+    with sqlite3.connect(tmp_path / "ledger.db") as other:
+        other.execute("CREATE TABLE loans(book)")
+    with pytest.raises(LedgerError, match=r"a database of another program: move it away"):
+        Ledger(tmp_path / "ledger.db")
+    assert other.execute("SELECT name FROM sqlite_schema").fetchall() == [("loans",)]
+    other.close()
+
+
 def test_a_newer_schema_is_refused_in_words(tmp_path: Path) -> None:
     """An old collector leaves a new ledger alone, and says what to do."""
     Ledger(tmp_path / "ledger.db").close()

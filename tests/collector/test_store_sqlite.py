@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kerege_collector.stores import RetryLater, Row
-from kerege_collector.stores.sqlite import DAY_S, TIDY_EVERY_S, TIDY_ROWS, SqliteStore
+from kerege_collector.stores.sqlite import DAY_S, TIDY_ROWS, SqliteStore
 from kerege_wire import Body, Boot, Dns, Drop, Host, Http, Ping, Tick, Traffic, kind_of
 
 NOW_S = 1_795_465_800
@@ -63,17 +63,19 @@ def test_reading_goes_on_where_it_stopped(store: SqliteStore) -> None:
 
 
 def test_old_records_are_forgotten_in_small_steps(store: SqliteStore) -> None:
-    """A step looks at a thousand of the oldest, by their arrival; ids of forgotten rows are not given out again."""
+    """A step looks at a thousand of the oldest, by their arrival, and the next waits where there was less; ids are not given out again."""
     old = NOW_S - 400 * DAY_S - 1
     store.write([row(seq, received_s=old) for seq in range(1, TIDY_ROWS + 501)])
     store.write([row(5000)])
     store.tidy(NOW_S)
     assert len(list(store.all())) == 501
-    store.tidy(NOW_S + 1)  # not so soon again
-    assert len(list(store.all())) == 501
-    store.tidy(NOW_S + TIDY_EVERY_S)
+    store.tidy(NOW_S)  # there was more
     ((last_id, found),) = store.all()
     assert found.seq == 5000
+    store.tidy(NOW_S + 401 * DAY_S)
+    store.write([row(5001, received_s=old)])
+    store.tidy(NOW_S + 401 * DAY_S + 1)  # not so soon again
+    assert len(list(store.all())) == 1
     store.tidy(NOW_S + 500 * DAY_S)
     assert list(store.all()) == []
     store.write([row(1)])
@@ -164,6 +166,29 @@ def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
         store.write([row(1)])
     assert caught.value.reason == "newer-schema"
     store.close()
+
+
+def test_a_database_of_another_program_is_left_alone(path: Path) -> None:
+    """A path that was mistyped."""
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE loans(book)")
+    other.close()
+    store = SqliteStore(path, retention_days=1)
+    with pytest.raises(RetryLater) as caught:
+        store.write([row(1)])
+    assert (caught.value.reason, "name another store.path" in caught.value.detail) == ("not-ours", True)
+    store.close()
+
+
+def test_a_row_that_is_not_what_was_written_is_said(store: SqliteStore, path: Path) -> None:
+    """A flipped bit, or a kind of a newer version: words, and no traceback of an export."""
+    store.write([row(1)])
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE records SET kind = 'tock'")
+    other.close()
+    with pytest.raises(RetryLater) as caught:
+        store.iterate(0, 10)
+    assert (caught.value.reason, "row 1 is not what this version has written" in caught.value.detail) == ("damaged", True)
 
 
 def test_a_file_that_was_moved_away_is_not_written_to(store: SqliteStore, path: Path) -> None:

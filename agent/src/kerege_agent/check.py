@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from kerege_agent.common_name import common_name
 from kerege_agent.credentials import is_about_time, secret, tls_context
 from kerege_agent.lock import is_held
 from kerege_agent.mqtt_hello import ANSWERS, HARMLESS, NotMqttError, hello
@@ -24,6 +23,7 @@ from kerege_agent.session import ConnectionEndedError
 from kerege_agent.settings import Settings, is_ip_address
 from kerege_agent.settings_files import file_doubts
 from kerege_agent.status import latest
+from kerege_agent.x509 import common_name
 
 NAME_TIMEOUT_S: Final = 10.0
 _ANNOUNCED: Final = {None: "it has never announced itself", "away": "it has said that it is away", "ready": "it has said that it is ready"}

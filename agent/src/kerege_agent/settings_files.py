@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from kerege_agent.x509 import validity
+
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 _KEY: Final = re.compile(rb"-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----")
 _TLS_FILES: Final = ("ca_file", "certificate_file", "key_file")
@@ -20,10 +22,6 @@ _PAIRS: Final = (("certificate_file", "key_file"), ("key_file", "certificate_fil
 
 Finding = tuple[str, str]
 """(key, what is wrong with it and how to cure it)."""
-
-_SEQUENCE: Final = 0x30
-_VERSION: Final = 0xA0
-_UTC_TIME: Final = 0x17
 
 
 def file_mistakes(mqtt: Mapping[str, Any], base: Path) -> list[Finding]:
@@ -99,7 +97,7 @@ def file_doubts(mqtt: Mapping[str, Any], base: Path, *, now_s: float | None = No
 
 def _doubt(path: Path, now: datetime) -> str | None:
     try:
-        begins, ends = validity(ssl.PEM_cert_to_DER_cert(_first_block(path.read_text(encoding="ascii", errors="replace"))))
+        begins, ends = validity(path.read_text(encoding="ascii", errors="replace"))
     except (OSError, ValueError, IndexError):
         return None  # a mistake, and told as one
     if now > ends:
@@ -107,42 +105,3 @@ def _doubt(path: Path, now: datetime) -> str | None:
     if now < begins:
         return f"{path} is valid from {begins:%Y-%m-%d} only, and this machine's clock says {now:%Y-%m-%d}: set the clock"
     return None
-
-
-def _first_block(pem: str) -> str:
-    begin, end = pem.index("-----BEGIN CERTIFICATE-----"), pem.index("-----END CERTIFICATE-----")
-    return pem[begin:end] + "-----END CERTIFICATE-----"
-
-
-def validity(der: bytes) -> tuple[datetime, datetime]:
-    """(not before, not after) of a certificate in DER (RFC 5280 section 4.1): what the ssl module tells of a peer only.
-
-    Raises ValueError or IndexError where the bytes are no certificate.
-    """
-    _, start, end = _elements(der, 0, len(der))[0]
-    _, start, end = _elements(der, start, end)[0]
-    fields = [element for element in _elements(der, start, end) if element[0] != _VERSION]
-    tag, start, end = fields[3]  # after serial number, signature algorithm and issuer
-    if tag != _SEQUENCE:
-        raise ValueError("not a certificate")
-    begins, ends = (_time(kind, der[low:high].decode("ascii")) for kind, low, high in _elements(der, start, end))
-    return begins, ends
-
-
-def _elements(der: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
-    """(tag, start, end) of each DER element between two places."""
-    found = []
-    while at < end:
-        tag, length, start = der[at], der[at + 1], at + 2
-        if length & 0x80:
-            start += length & 0x7F
-            length = int.from_bytes(der[at + 2 : start])
-        found.append((tag, start, start + length))
-        at = start + length
-    return found
-
-
-def _time(tag: int, text: str) -> datetime:
-    if tag == _UTC_TIME:  # RFC 5280: a year from 50 on belongs to the last century
-        text = ("19" if text >= "50" else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)

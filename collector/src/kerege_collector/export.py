@@ -31,7 +31,9 @@ MAX_BACKOFF_S: Final = 15.0
 GIVE_UP_S: Final = 600.0
 """After so long without anything written the command ends; run again, it goes on."""
 
-HOPELESS: Final = frozenset({"unauthorized", "forbidden", "not-found", "bad-request", "unexpected-answer", "newer-schema"})
+HOPELESS: Final = frozenset(
+    {"unauthorized", "forbidden", "not-found", "bad-request", "unexpected-answer", "newer-schema", "not-ours", "damaged"}
+)
 """Troubles that waiting does not cure."""
 
 SHOW_EVERY_S: Final = 0.2

@@ -229,7 +229,10 @@ class Ledger:
             raise retry_later(error, str(self._path)) or error from error
 
     def _check_schema(self, connection: sa.Connection) -> None:
-        if not sa.inspect(connection).has_table("meta"):
+        found = sa.inspect(connection).get_table_names()
+        if found and not {meta.name, accepted.name, quarantine.name} <= {*found}:
+            raise LedgerError(f"{self._path}: a database of another program: move it away, or name another state_directory")
+        if not found:
             _schema.create_all(connection)
             _set_meta(connection, "schema", str(SCHEMA_VERSION))
             return

@@ -17,6 +17,9 @@ from pydantic_core import ErrorDetails
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MAX_FILE_BYTES: Final = 8 << 20
+"""Longest file that is read as settings: some 30,000 centers."""
+
 MAX_SHOWN: Final = 60
 """Longest value that is repeated in a message."""
 
@@ -55,7 +58,11 @@ class SettingsError(Exception):
 def read_toml(path: Path, *, cure: str = "") -> dict[str, Any]:
     """The tables of a TOML file. Raises SettingsError where it is not there, cannot be read, or is no TOML."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # some editors put a byte order mark in front
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise SettingsError([f"{path}: longer than {MAX_FILE_BYTES} bytes: this is no settings file"])
+        text = content.decode("utf-8-sig")  # some editors put a byte order mark in front
         return tomllib.loads(text.replace("\r\n", "\n"))
     except FileNotFoundError as error:
         raise SettingsError([f"{path}: there is no such file{cure and '; ' + cure}"]) from error

@@ -11,7 +11,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Final
 
@@ -54,6 +54,13 @@ GARBAGE_THRESHOLDS: Final = (50_000, 20, 20)
 gone through again and again, a tenth of all CPU time."""
 
 LEDGER_RETRY_S: Final = 2.0
+
+LEDGER_CURES: Final[Mapping[str, str]] = {
+    "damaged": "restore a backup, or move ledger.db away: what it forgets is stored again over itself, but its quarantine stays there",
+    "cannot-open": "is it a file, and may this user write it and its directory?",
+    "read-only": "let this user write it and its directory",
+    "disk-full": "free some room",
+}
 
 OK: Final = 0
 BROKEN: Final = 1
@@ -254,7 +261,8 @@ def _open_ledger(settings: Settings, stopping: threading.Event) -> Ledger:
         try:
             return Ledger(settings.ledger_path, bounds=settings.quarantine.bounds)
         except RetryLater as trouble:
-            log.error("ledger.cannot_open", extra={"fields": {"reason": trouble.reason, "detail": trouble.detail}})  # noqa: TRY400
+            fields = {"reason": trouble.reason, "detail": trouble.detail, "cure": LEDGER_CURES.get(trouble.reason)}
+            log.error("ledger.cannot_open", extra={"fields": fields})  # noqa: TRY400
             if stopping.wait(LEDGER_RETRY_S):
                 raise InterruptedError from trouble
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from kerege_collector.sqlite_trouble import retry_later
 from kerege_collector.stores import Rejected, RetryLater, Row
-from kerege_wire import Body, series_of
+from kerege_wire import Body, WireError, series_of
 from kerege_wire.fields import write_fields
 from kerege_wire.reports import read_body
 
@@ -26,7 +26,7 @@ BUSY_TIMEOUT_S: Final = 5.0
 DAY_S: Final = 86_400
 
 TIDY_EVERY_S: Final = 10
-"""Time between two steps of forgetting: at TIDY_ROWS a step that is eight million rows a day, 50 centers make 0.4 million."""
+"""Time between two steps of forgetting, where the last one found less than TIDY_ROWS."""
 
 TIDY_ROWS: Final = 1000
 """Rows looked at in one step: a few milliseconds."""
@@ -97,7 +97,9 @@ class SqliteStore:
         try:
             connection = self._open()
             with connection:
-                connection.execute(_FORGET, (TIDY_ROWS, now_s - self._retention_s))
+                forgotten = connection.execute(_FORGET, (TIDY_ROWS, now_s - self._retention_s)).rowcount
+            if forgotten == TIDY_ROWS:
+                self._tidied_s = 0  # there is more: the next step need not wait
         except (sqlite3.Error, OSError) as error:
             raise self._trouble(error) from error
 
@@ -107,7 +109,7 @@ class SqliteStore:
             found = self._open().execute(_READ, (after_rowid, limit)).fetchall()
         except (sqlite3.Error, OSError) as error:
             raise self._trouble(error) from error
-        return [(found_row[0], _row(found_row)) for found_row in found]
+        return [(found_row[0], self._read(found_row)) for found_row in found]
 
     def all(self, *, after_rowid: int = 0, step: int = 1000) -> Iterator[tuple[int, Row]]:
         """All rows with their ids, read in steps, so that the file is never held for long. Raises RetryLater."""
@@ -119,6 +121,12 @@ class SqliteStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _read(self, found: tuple[object, ...]) -> Row:
+        try:
+            return _row(found)
+        except (WireError, ValueError, TypeError) as error:
+            raise RetryLater("damaged", f"{self._path}: row {found[0]} is not what this version has written: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and _identity(self._path) == self._file:
@@ -148,6 +156,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise RetryLater(
             "newer-schema", f"{path} was made by a newer version (schema {version}, known is {SCHEMA_VERSION}): upgrade the collector"
         )
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+        raise RetryLater("not-ours", f"{path} is a database of another program: name another store.path, or move it away")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     if version < SCHEMA_VERSION:
