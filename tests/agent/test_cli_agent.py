@@ -421,6 +421,13 @@ def test_the_other_commands_reach_theirs(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_who_asks_how_the_agent_is_needs_no_key(tmp_path: Path) -> None:
+    """`status` and `spool` read what the agent wrote; `check` and `run` need the files."""
+    path = settings_file(tmp_path)
+    path.write_text(path.read_text().replace("tls = false", 'ca_file = "ca.pem"\ncertificate_file = "no.pem"\nkey_file = "no.key"'))
+    assert [run(command, "--settings", str(path)).returncode for command in ("status", "spool", "check", "run")] == [1, 1, 2, 2]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
 @pytest.mark.platform_specific("has no SIGTERM")
 @pytest.mark.parametrize(("number", "pages"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGTERM, 40)])

@@ -7,20 +7,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kerege_agent import service, status
+from kerege_agent import check, service, status
 from kerege_agent.lock import AlreadyRunningError, DirectoryLock, is_held
 from kerege_agent.notify import notify, watchdog_s
 from kerege_agent.settings import Mqtt, Settings
 from kerege_lab.servers import Mosquitto
 from kerege_wire import Boot
 from tests.agent.collector_double import CollectorDouble, until
+from tests.agent.probe_world import loopback_settings
 
 SETTINGS = """
 center = "demo"
@@ -205,6 +206,36 @@ def test_a_machine_that_goes_down_is_told_from_a_stopped_service(
     assert service.reason_to_stop() == "stop"
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
     assert service.reason_to_stop() == reason
+
+
+@contextmanager
+def may_not_look(directory: Path) -> Iterator[None]:
+    """As a user who may not enter the directory."""
+    user = os.geteuid()
+    directory.chmod(0)
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        directory.chmod(0o700)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such permissions")
+@pytest.mark.platform_specific("has no such permissions")
+def test_who_may_not_look_does_not_know_whether_an_agent_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unknown, and neither "it does not run" nor a connection that would end that of a running agent."""
+    settings = loopback_settings(state_directory=tmp_path / "state", mqtt=Mqtt(host="127.0.0.1", port=9, tls=False))
+    settings.state_directory.mkdir()
+    lock = DirectoryLock(settings.state_directory)
+    with may_not_look(settings.state_directory):
+        assert is_held(settings.state_directory) is None
+        assert status.show(settings, as_json=False) == 1
+        lines = [line for line in check.lines(settings) if line.check == "broker"]
+    lock.release()
+    assert "not known: user" in capsys.readouterr().out
+    assert [(line.ok, "is not asked" in line.why) for line in lines] == [(False, True)]
 
 
 def test_a_lock_is_held_by_one_and_ends_with_it(tmp_path: Path) -> None:

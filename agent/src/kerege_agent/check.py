@@ -106,8 +106,13 @@ def _resolved(check: str, name: str, cure: str) -> Line:
 def _broker(settings: Settings) -> Iterator[Line]:
     mqtt = settings.mqtt
     where = f"{mqtt.host}:{mqtt.port}"
-    if is_held(settings.state_directory):
+    running = is_held(settings.state_directory)
+    if running:
         yield _running(settings, where)
+        return
+    if running is None:
+        why = f"{where} is not asked: that would end the connection of an agent, and whether one runs cannot be known here"
+        yield Line("broker", ok=False, why=why, cure="run check as root, or as the agent's user")
         return
     try:
         with (
@@ -133,7 +138,10 @@ def _broker(settings: Settings) -> Iterator[Line]:
 
 def _running(settings: Settings, where: str) -> Line:
     """By the agent's own word: a second connection under its name would end its own."""
-    session = (latest(settings.state_directory) or {}).get("session", {})
+    status = latest(settings.state_directory)
+    if status is None:
+        return Line("broker", ok=False, why="the agent runs, and has not said anything yet", cure="ask again in a few seconds")
+    session = status.get("session", {})
     age_s = session.get("last_ack_age_s")
     if session.get("connected"):
         heard = "no answer of the collector yet" if age_s is None else f"the collector has answered, last {age_s:.0f} s before it said so"
@@ -193,12 +201,12 @@ def _tls_cure(error: ssl.SSLError) -> str:
 
 def _directory(settings: Settings) -> Iterator[Line]:
     directory = settings.state_directory
-    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    place = next(path for path in (directory, *directory.absolute().parents) if _is_there(path))
     try:
         with tempfile.TemporaryFile(dir=place):
             free_bytes = shutil.disk_usage(place).free
     except OSError as error:
-        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "the agent"
+        user = f"user {os.geteuid()}" if hasattr(os, "geteuid") else "the agent"
         cure = f"create it and give it to {user}, or name another as state_directory"
         yield Line("state directory", ok=False, why=f"{directory}: {error.strerror or error}", cure=cure)
         return
@@ -209,6 +217,17 @@ def _directory(settings: Settings) -> Iterator[Line]:
         yield Line("state directory", ok=False, why=f"{why}: less than a full spool needs", cure=cure)
     else:
         yield Line("state directory", ok=True, why=why)
+
+
+def _is_there(path: Path) -> bool:
+    """Is it there, or hidden behind a directory that may not be entered? What is tried there next says so in words."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _icmp(settings: Settings) -> Iterator[Line]:

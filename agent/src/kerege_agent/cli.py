@@ -18,6 +18,9 @@ from kerege_agent.version import VERSION
 from kerege_wire import KINDS
 
 DEFAULT_SETTINGS: Final = Path("/etc/kerege/agent.toml")
+LOOKING: Final = ("status", "spool")
+"""Commands that read what the agent has written, and need no certificate or key."""
+
 PROBE_KINDS: Final = tuple(kind for kind in KINDS if kind != "drop")
 
 
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_format: LogFormat = getattr(options, "log_format", "text")
     set_up(log_format, logging.DEBUG if options.command == "probe" else logging.INFO)
     try:
-        text = checked_json(getattr(options, "settings", DEFAULT_SETTINGS))
+        text = checked_json(getattr(options, "settings", DEFAULT_SETTINGS), files=options.command not in LOOKING)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

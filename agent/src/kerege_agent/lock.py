@@ -39,10 +39,12 @@ class DirectoryLock:
             self._descriptor = None
 
 
-def is_held(directory: Path) -> bool:
-    """Does an agent work on this directory at present?"""
+def is_held(directory: Path) -> bool | None:
+    """Does an agent work on this directory at present? None where this user may not look."""
     try:
-        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR)
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    except PermissionError:
+        return None
     except OSError:
         return False
     try:

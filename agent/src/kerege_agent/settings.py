@@ -316,9 +316,12 @@ def load(path: Path) -> Settings:
     return from_json(checked_json(path))
 
 
-def checked_json(path: Path) -> str:
-    """The settings in a TOML file, checked, as the JSON that `from_json` reads. Raises SettingsError."""
-    command = [sys.executable, "-m", "kerege_agent.settings_check", str(path)]
+def checked_json(path: Path, *, files: bool = True) -> str:
+    """The settings in a TOML file, checked, as the JSON that `from_json` reads; ``files``: with certificates and keys.
+
+    Raises SettingsError.
+    """
+    command = [sys.executable, "-m", "kerege_agent.settings_check", str(path), *(() if files else ("--without-files",))]
     try:
         checked = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False)  # noqa: S603 - ourselves
     except (OSError, subprocess.TimeoutExpired) as error:

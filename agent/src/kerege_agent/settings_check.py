@@ -25,14 +25,19 @@ MAX_FILE_BYTES: Final = 1 << 20
 
 PORTAL: Final = "portal"
 
+WITHOUT_FILES: Final = "--without-files"
+
 _PLACE: Final = re.compile(r"(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 _STRICT: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _ADAPTER: Final = TypeAdapter(with_config(_STRICT)(Settings))
 """Sections have no configuration of their own, so they take this one."""
 
 
-def checked(path: Path) -> tuple[Settings, list[str]]:
-    """(settings with absolute paths, doubts) of a file. Raises SettingsError with all its mistakes."""
+def checked(path: Path, *, files: bool = True) -> tuple[Settings, list[str]]:
+    """(settings with absolute paths, doubts) of a file. Raises SettingsError with all its mistakes.
+
+    ``files``: look at certificates, keys and secrets too; who asks how the agent is need not be allowed to read them.
+    """
     document = _read(path)
     base = path.absolute().parent
     section = document.get("mqtt")
@@ -44,14 +49,15 @@ def checked(path: Path) -> tuple[Settings, list[str]]:
         settings = _ADAPTER.validate_json(json.dumps(document, default=str))
     except ValidationError as error:
         found += [said(mistake) for mistake in error.errors(include_url=False, include_context=False)]
-    found += [(f"mqtt.{key}", text) for key, text in file_mistakes(mqtt, base)]
+    if files:
+        found += [(f"mqtt.{key}", text) for key, text in file_mistakes(mqtt, base)]
     found += _doubled(document, "targets")
     found += _doubled(document.get("http"), "targets", "http.", reserved=PORTAL)
     if settings is not None:
         found += _contradictions(settings)
     if found or settings is None:
         raise SettingsError("\n".join(f"{path}: {key}: {text}" for key, text in found))
-    return settings, [f"{path}: mqtt.{key}: {text}" for key, text in file_doubts(mqtt, base)]
+    return settings, [f"{path}: mqtt.{key}: {text}" for key, text in file_doubts(mqtt, base)] if files else []
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -115,12 +121,14 @@ def to_json(value: Any, base: Path) -> Any:
 
 def main() -> int:
     """The command; see above."""
-    if len(sys.argv) != 2:
-        sys.stderr.write("usage: python -m kerege_agent.settings_check FILE\n")
+    arguments = sys.argv[1:]
+    files = WITHOUT_FILES not in arguments
+    if len(arguments) != 2 - files:
+        sys.stderr.write(f"usage: python -m kerege_agent.settings_check FILE [{WITHOUT_FILES}]\n")
         return 2
-    path = Path(sys.argv[1])
+    path = Path(arguments[0])
     try:
-        settings, doubts = checked(path)
+        settings, doubts = checked(path, files=files)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -112,7 +112,7 @@ def show(settings: Settings, *, as_json: bool, out: TextIO | None = None) -> int
     out = sys.stdout if out is None else out
     running = is_held(settings.state_directory)
     status = latest(settings.state_directory) or {}
-    well = running and bool(status.get("session", {}).get("connected")) and status.get("spool", {}).get("state") == "disk"
+    well = running is True and bool(status.get("session", {}).get("connected")) and status.get("spool", {}).get("state") == "disk"
     if as_json:
         out.write(json.dumps({"running": running, "well": well, **status}) + "\n")
     else:
@@ -120,8 +120,11 @@ def show(settings: Settings, *, as_json: bool, out: TextIO | None = None) -> int
     return 0 if well else 1
 
 
-def _lines(settings: Settings, status: dict[str, Any], *, running: bool) -> Iterator[tuple[str, str]]:
+def _lines(settings: Settings, status: dict[str, Any], *, running: bool | None) -> Iterator[tuple[str, str]]:
     yield "center", settings.center
+    if running is None:
+        yield "agent", f"not known: user {_user()} may not read {settings.state_directory}; ask as root, or as the agent's user"
+        return
     if not running:
         yield "agent", f"is not running on {settings.state_directory}"
         if status:
@@ -144,6 +147,10 @@ def _lines(settings: Settings, status: dict[str, Any], *, running: bool) -> Iter
     if spool.get("trouble"):
         yield "", f"the disk refuses: {spool['trouble']}"
     yield "clock", _clock_text(timing)
+
+
+def _user() -> str:
+    return str(os.geteuid()) if hasattr(os, "geteuid") else "of this session"
 
 
 def _clock_text(timing: dict[str, Any]) -> str:

@@ -87,17 +87,28 @@ def _directory(settings: Settings) -> Line:
 
 
 def _writable(check: str, directory: Path, needed_bytes: int, key: str) -> Line:
-    place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    place = next(path for path in (directory, *directory.absolute().parents) if _is_there(path))
     try:
         with tempfile.TemporaryFile(dir=place):
             free_bytes = shutil.disk_usage(place).free
     except OSError as error:
-        cure = f"create it and give it to user {os.getuid()}, or name another as {key}"
+        cure = f"create it and give it to user {os.geteuid()}, or name another as {key}"
         return Line(check, ok=False, why=f"{directory}: {error.strerror or error}", cure=cure)
     why = f"{directory} {'is writable' if place == directory else 'can be made'}, {free_bytes / 1e6:.0f} MB free"
     if free_bytes < needed_bytes:
         return Line(check, ok=False, why=why, cure=f"free {needed_bytes / 1e6:.0f} MB, or name another place as {key}")
     return Line(check, ok=True, why=why)
+
+
+def _is_there(path: Path) -> bool:
+    """Is it there, or hidden behind a directory that may not be entered? What is tried there next says so in words."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _store(settings: Settings) -> Line:
