@@ -58,6 +58,7 @@ class FakeSession:
     """An MQTT session as the uplink would show it."""
 
     connected: bool = True
+    error: str | None = None
     last_ack_mono_ms: int | None = None
     last_puback_mono_ms: int | None = None
 

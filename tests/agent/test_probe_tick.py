@@ -111,7 +111,7 @@ def test_a_live_tls_session_proves_that_there_is_no_portal(proof: dict[str, int]
     ("tls", "session"),
     [
         (False, FakeSession(last_ack_mono_ms=1_000_000)),
-        (True, FakeSession(connected=False, last_ack_mono_ms=1_000_000)),
+        (True, FakeSession(connected=False, error="refused", last_ack_mono_ms=1_000_000)),
         (True, FakeSession()),
     ],
 )
@@ -179,10 +179,15 @@ def test_a_connect_that_is_answered_proves_nothing_by_itself(monkeypatch: pytest
 def test_a_collector_that_is_away_is_not_the_librarys_outage() -> None:
     """Online, broken at the collector; and names and portal are asked anew at each tick meanwhile."""
     with portal(lambda: NO_CONTENT) as (page, asked):
-        context = context_of(loopback_settings(portal=page), session=lambda: FakeSession(connected=False))
+        context = context_of(loopback_settings(portal=page), session=lambda: FakeSession(connected=False, error="refused"))
         found = [tick_of(context) for _ in range(2)]
     assert [(record.result, record.broken, record.rungs) for record in found] == [("online", "collector", "++.+++-")] * 2
     assert len(asked) == 2
+
+
+def test_a_session_that_is_being_made_is_not_known_to_fail() -> None:
+    """The first tick comes with the agent's start."""
+    assert tick_of(context_of(session=lambda: FakeSession(connected=False))).rungs == "++.++??"
 
 
 def test_a_portal_page_that_cannot_be_fetched_proves_nothing() -> None:

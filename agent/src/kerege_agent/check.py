@@ -22,7 +22,7 @@ from kerege_agent.probes.words import words_of
 from kerege_agent.session import ConnectionEndedError
 from kerege_agent.settings import Settings, is_ip_address
 from kerege_agent.settings_files import file_doubts
-from kerege_agent.status import latest
+from kerege_agent.status import ago, latest
 from kerege_agent.x509 import common_name
 
 NAME_TIMEOUT_S: Final = 10.0
@@ -145,11 +145,10 @@ def _running(settings: Settings, where: str) -> Line:
     age_s = session.get("last_ack_age_s")
     if session.get("connected"):
         heard = "no answer of the collector yet" if age_s is None else f"the collector has answered, last {age_s:.0f} s before it said so"
-        return Line("broker", ok=True, why=f"the agent runs, and is connected to {where}; {heard}")
+        return Line("broker", ok=True, why=f"the agent runs, and is connected to {where} ({ago(status.get('written'))}); {heard}")
     cure = "see `kerege-agent status`; stop the agent to have the broker asked here"
-    return Line(
-        "broker", ok=False, why=f"the agent runs, and is not connected to {where}: {session.get('error') or 'connecting'}", cure=cure
-    )
+    why = f"the agent runs, and is not connected to {where} ({ago(status.get('written'))}): {session.get('error') or 'connecting'}"
+    return Line("broker", ok=False, why=why, cure=cure)
 
 
 def _collector(settings: Settings) -> Line:

@@ -128,13 +128,13 @@ def _lines(settings: Settings, status: dict[str, Any], *, running: bool | None) 
     if not running:
         yield "agent", f"is not running on {settings.state_directory}"
         if status:
-            yield "last seen", _ago(status.get("written"))
+            yield "last seen", ago(status.get("written"))
         return
     if not status:
         yield "agent", "runs, and has not said anything yet"
         return
     session, spool, timing = status.get("session", {}), status.get("spool", {}), status.get("clock", {})
-    yield "agent", f"{status.get('version')}, process {status.get('pid')}, epoch {status.get('epoch')}, as of {_ago(status.get('written'))}"
+    yield "agent", f"{status.get('version')}, process {status.get('pid')}, epoch {status.get('epoch')}, as of {ago(status.get('written'))}"
     yield "internet", str(status.get("internet") or "not known yet")
     if session.get("connected"):
         yield (
@@ -162,7 +162,8 @@ def _clock_text(timing: dict[str, Any]) -> str:
     )
 
 
-def _ago(written: object) -> str:
+def ago(written: object) -> str:
+    """How long ago the agent wrote its status, by this machine's own clock."""
     if not isinstance(written, int | float):
         return "at an unknown time"
     return f"{max(0, int(time.time() - written))} s ago"

@@ -23,10 +23,15 @@ class SpoolView(Protocol):
 
 
 class SessionView(Protocol):
-    """What probes may see of the uplink's MQTT session: two proofs of life on the monotonic clock of `Reading`."""
+    """What probes may see of the uplink's MQTT session: two proofs of life on the monotonic clock of `Reading`.
+
+    error: why there is no connection; None while the first one is being made.
+    """
 
     @property
     def connected(self) -> bool: ...
+    @property
+    def error(self) -> str | None: ...
     @property
     def last_ack_mono_ms(self) -> int | None: ...
     @property

@@ -97,7 +97,7 @@ def _seen(
         internet=None if by_tcp else winner is not None,
         dns=dns,
         portal=page,
-        collector=None if session is None else session.connected,
+        collector=None if session is None or not (session.connected or session.error) else session.connected,
     )
 
 
