@@ -94,7 +94,7 @@ def test_what_was_proven_a_moment_ago_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize("proof", [{"last_ack_mono_ms": 1_000_000}, {"last_puback_mono_ms": 1_000_000}])
-def test_a_live_tls_session_proves_that_there_is_no_portal(proof: dict[str, int]) -> None:
+def test_a_live_tls_session_proves_that_there_is_no_portal(proof: dict[str, Any]) -> None:
     """As long as its last answer is younger than two minutes; then the page is asked."""
     time_passes = FakeClock(mono_ms=1_000_000 + 119_000)
     with portal(lambda: NO_CONTENT) as (page, asked):
