@@ -149,7 +149,7 @@ def test_a_page_that_has_never_answered_204_is_no_portal(caplog: pytest.LogCaptu
         elsewhere = loopback_settings(portal=Portal(url=page.url.replace("generate", "generates") if page.url else None))
         found.append(tick_of(context_of(elsewhere, spool=spool)).rungs)
     assert found == ["++.++??", "++.+++?", "++.++-?", "++.++??"]
-    assert [record.message for record in caplog.records if "204" in record.message] == ["portal.never_answered_204"] * 2
+    assert [record.message for record in caplog.records if "204" in record.message] == ["portal.no_204_known"] * 2
 
 
 def test_a_connect_that_is_answered_proves_nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -642,6 +642,8 @@ def test_a_flipped_bit_in_what_gives_records_their_time_is_noticed(tmp_path: Pat
         database.execute(f"UPDATE spans SET {flip}")
     again = spools(tmp_path, at(40), ClockModel())
     assert (again.previous.spool, again.previous.salvaged, again.depth) == ("damaged", 3, 3)
+    # how that run ended stood there too: what is not known is no proof of a power cut
+    assert (again.previous.stop, again.previous.why, again.previous.same_boot) == (None, None, None)
     assert len(list(tmp_path.glob("spool.db.damaged-*"))) == 1
 
 

@@ -495,7 +495,7 @@ def test_what_carries_times_of_a_clock_that_was_ahead_is_forgotten_when_it_is_se
     year_s = 365 * 86_400
     board = played((year_s, online()), (year_s, ping()), (year_s + 1, lost()))
     board.trouble("ulan", "held: unknown center", T + year_s)
-    assert state(board, 0)[:2] == ("unknown", "never seen")
+    assert state(board, 0) == ("unknown", "silent", None)
     found = row(board, 0)
     assert (found.last_seen_s, found.rtt_ms, found.loss_percent, found.trouble) == (None, None, None, None)
     restored = made()
@@ -506,7 +506,7 @@ def test_what_carries_times_of_a_clock_that_was_ahead_is_forgotten_when_it_is_se
 
 
 def test_a_report_that_is_taken_ends_what_was_said_of_those_that_were_held() -> None:
-    """The center has been registered meanwhile. What could not be read is said for its hour."""
+    """The center has been registered meanwhile. What could not be read, or is kept by its agent, is said for its hour."""
     board = made()
     board.trouble("ulan", "held: unknown center", T)
     online()(board, 60)
@@ -514,6 +514,15 @@ def test_a_report_that_is_taken_ends_what_was_said_of_those_that_were_held() -> 
     board.trouble("ulan", "unreadable: not-json", T + 62)
     online()(board, 120)
     assert row(board, 121).trouble == "unreadable: not-json"
+    board.trouble("ulan", "kept: quarantine-full", T + 122)
+    online()(board, 180)
+    assert row(board, 181).trouble == "kept: quarantine-full"
+
+
+def test_a_round_trip_to_nobody_knows_whom_is_not_shown() -> None:
+    """Where only connects are answered it may be that of the proxy."""
+    board = played((0, records(Tick(None, rungs="++.?+?+", rtt_ms=0.4, error="only TCP connects are answered"))), (60, online(rtt_ms=None)))
+    assert (row(board, 61).state, row(board, 61).rtt_ms) == ("up", None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 900), SOMETHING), max_size=30))

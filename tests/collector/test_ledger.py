@@ -168,6 +168,20 @@ def test_a_database_of_another_program_is_refused_in_words(tmp_path: Path) -> No
     other.close()
 
 
+def test_a_ledger_whose_making_was_cut_short_is_finished(tmp_path: Path) -> None:
+    """A power cut at the very first start must not lock the collector out."""
+    Ledger(tmp_path / "ledger.db").close()
+    with sqlite3.connect(tmp_path / "ledger.db") as half:
+        for table in ("board", "quarantine", "meta"):
+            half.execute(f"DROP TABLE {table}")
+    half.close()
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.commit([], [], {"demo": {}}, NOW_S)
+    assert ledger.snapshots() == {"demo": {}}
+    ledger.close()
+    Ledger(tmp_path / "ledger.db").close()
+
+
 def test_a_newer_schema_is_refused_in_words(tmp_path: Path) -> None:
     """An old collector leaves a new ledger alone, and says what to do."""
     Ledger(tmp_path / "ledger.db").close()

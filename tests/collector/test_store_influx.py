@@ -41,9 +41,11 @@ class Script(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.pings += 1
-        self.send_response(204)
+        self.send_response(self.server.ping_status)
         if self.server.ping_version:
             self.send_header("X-Influxdb-Version", self.server.ping_version)
+        if self.server.ping_status != 204:
+            self.send_header("Content-Length", "0")
         self.end_headers()
 
     def do_POST(self) -> None:
@@ -78,6 +80,7 @@ class Scripted(ThreadingHTTPServer):
         self.requests: list[tuple[str, dict[str, str], str]] = []
         self.script: deque[Answer] = deque()
         self.ping_version: str | None = None
+        self.ping_status = 204
         self.pings = 0
         self.rule: Callable[[list[str]], Answer] | None = None
 
@@ -175,6 +178,11 @@ def test_a_204_counts_only_from_an_influxdb(server: Scripted, store: InfluxStore
     for _ in range(2):
         with pytest.raises(RetryLater, match="is this an InfluxDB"):
             store.write([row(1)])
+    server.ping_status = 503
+    with pytest.raises(RetryLater) as caught:
+        store.write([row(1)])
+    assert caught.value.reason == "server-error"  # it may be one, and cannot say so now
+    server.ping_status = 204
     server.ping_version = "3.5.0"
     server.pings = 0
     for _ in range(3):

@@ -133,8 +133,9 @@ CORPUS = list(fuzz.valid_payloads(1))
 @given(st.lists(ANY_BODY, max_size=4), st.lists(ANY_BODY, max_size=4), BAD_ITEMS)
 def test_one_bad_record_spoils_no_other(before: list[Any], after: list[Any], bad: Any) -> None:
     """Its number and its time are known, so it alone is refused, and kept as it came; the others keep their numbers and times."""
-    items = [[1, *_row(body)[1:]] for body in before] + [_one_second_on(bad)] + [[1, *_row(body)[1:]] for body in after]
-    text = json.dumps({"epoch": "Zk3q9w2a", "seq": 11, "time": 100, "records": items}).replace("Infinity", "1e999")
+    rows = [[json.dumps([1, *_row(body)[1:]]) for body in part] for part in (before, after)]
+    spoilt = json.dumps(_one_second_on(bad)).replace("Infinity", "1e999")
+    text = f'{{"epoch":"Zk3q9w2a","seq":11,"time":100,"records":[{",".join([*rows[0], spoilt, *rows[1]])}]}}'
     report = decode_report(text.encode())
     number = 11 + len(before)
     assert [(item.seq, item.time) for item in report.refused] == [(number, number + 90)]

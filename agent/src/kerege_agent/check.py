@@ -142,6 +142,9 @@ def _running(settings: Settings, where: str) -> Line:
     if status is None:
         return Line("broker", ok=False, why="the agent runs, and has not said anything yet", cure="ask again in a few seconds")
     session = status.get("session", {})
+    if session.get("broker") != where:
+        why = f"the agent runs with earlier settings, for the broker {session.get('broker')}; {where} was not asked"
+        return Line("broker", ok=False, why=why, cure="restart the agent, or stop it and check again")
     age_s = session.get("last_ack_age_s")
     if session.get("connected"):
         heard = "no answer of the collector yet" if age_s is None else f"the collector has answered, last {age_s:.0f} s before it said so"
@@ -158,7 +161,7 @@ def _collector(settings: Settings) -> Line:
     try:
         trial = ask_collector(settings)
     except (ConnectionEndedError, OSError, ValueError) as error:
-        cure = f"the broker's rules must let {settings.center} write its report and read its ack (deploy/mosquitto/kerege.acl)"
+        cure = f"the broker must let {settings.center} connect, write its report and read its ack (deploy/mosquitto); its log tells more"
         return Line("collector", ok=False, why=f"could not be asked: {error}", cure=cure)
     if trial.answer is None:
         said = _ANNOUNCED[trial.state]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kerege_agent.rows import Span
+from kerege_agent.rows import Span, is_lost
 from kerege_agent.spool_file import SpoolFile
 
 DAMAGE_NOTE: Final = "damage"
@@ -17,9 +17,9 @@ class PreviousRun:
     """What the spool knows about the run before this one, for the `boot` record.
 
     last_seq: the last number that it is known to have given out.
-    stop: `clean`, `unclean`, `first` (there was none), or None where the spool could not be read.
+    stop: `clean`, `unclean`, `first` (there was none), or None where the spool could not be read, or not what it said of that run.
     last_alive_s: UTC of its last record where that is known.
-    same_boot: the machine has not started since.
+    same_boot: the machine has not started since; None where that is not known.
     spool: `kept`, `new` or `damaged`; salvaged: records read out of the damaged one.
     """
 
@@ -28,7 +28,7 @@ class PreviousRun:
     stop: str | None = None
     why: str | None = None
     last_alive_s: int | None = None
-    same_boot: bool = False
+    same_boot: bool | None = False
     spool: str = "new"
     salvaged: int = 0
 
@@ -46,10 +46,10 @@ def look_back(file: SpoolFile, spans: Mapping[int, Span], *, boot_id: str, spool
     return PreviousRun(
         epoch=last.epoch,
         last_seq=max(*(seq for seq, _ in in_file), *(span.last_seq for span in own)) or None,
-        stop="unclean" if last.why is None else "clean",
+        stop=None if is_lost(last) else "unclean" if last.why is None else "clean",
         why=last.why,
         last_alive_s=max(times, default=None),
-        same_boot=last.boot_id == boot_id,
+        same_boot=None if is_lost(last) else last.boot_id == boot_id,
         spool=spool,
         salvaged=salvaged,
     )

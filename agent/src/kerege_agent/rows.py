@@ -147,9 +147,18 @@ class Span:
         return (*values, zlib.crc32(repr(values).encode()))
 
 
+_LOST: Final = "lost-"
+"""Where the boot's id is not known; no boot has such an id."""
+
+
 def lost_span(span: int, epoch: str) -> Span:
     """A span whose own row is lost, made up from its records: their identity needs no more than the epoch."""
-    return Span(span, epoch, f"lost-{span}", 0)
+    return Span(span, epoch, f"{_LOST}{span}", 0)
+
+
+def is_lost(span: Span) -> bool:
+    """Is it made up by `lost_span`? How its run ended, and in which boot, is not known then."""
+    return span.boot_id.startswith(_LOST)
 
 
 def span_from(columns: Sequence[Any]) -> Span | None:

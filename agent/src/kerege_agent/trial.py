@@ -1,4 +1,6 @@
-"""One question to the collector, as the agent asks it first: for ``kerege-agent check``. No presence is left behind.
+"""One question to the collector, as the agent asks it first: for ``kerege-agent check``.
+
+No presence is left at the broker; the collector's page takes the center for alive, as after any report, until it falls silent.
 
 An answer proves the whole way: that the broker takes reports of this center, that somebody stores them, and that acks come back.
 """
@@ -17,6 +19,10 @@ from kerege_wire.topics import COLLECTOR_STATE
 
 ANSWER_S: Final = 15.0
 """How long the answer is waited for: a geostationary round trip is below 2 s, a batch of the collector below one."""
+
+
+CONNACK_S: Final = 8.0
+"""How long the broker may think about a CONNECT, after which it is asked in the older version."""
 
 
 @dataclass(slots=True)
@@ -40,8 +46,8 @@ def ask_collector(settings: Settings) -> Trial:
     try:
         return _ask(link, settings)
     except ConnectionEndedError:
-        if link.refusal != UNSUPPORTED_VERSION:
-            raise
+        if link.accepted or link.refusal not in (None, UNSUPPORTED_VERSION):
+            raise  # else as the uplink does: some that know only 3.1.1 say nothing to version 5
     finally:
         link.close()
     link = Link(settings.mqtt, settings.center, THREE)
@@ -53,7 +59,7 @@ def ask_collector(settings: Settings) -> Trial:
 
 def _ask(link: Link, settings: Settings) -> Trial:
     trial = Trial()
-    sent_ms = clock.read().mono_ms
+    sent_ms = 0
 
     def heard(_: Link, name: str, payload: bytes, *, fresh: bool) -> None:  # noqa: ARG001 - the link's word
         try:
@@ -65,12 +71,12 @@ def _ask(link: Link, settings: Settings) -> Trial:
             return
 
     link.connect()
-    link.await_connack(settings.mqtt.connect_timeout_s, lambda: False)
+    link.await_connack(min(settings.mqtt.connect_timeout_s, CONNACK_S), lambda: False)
     link.begin(None, heard, lambda _: None)
     until_s = time.monotonic() + ANSWER_S
     while not link.subscribed and time.monotonic() < until_s:
         link.loop(0.1)
-    epoch = secrets.token_urlsafe(6)
+    epoch, sent_ms = secrets.token_urlsafe(6), clock.read().mono_ms
     link.report(encode_report(Report(epoch=epoch, sent=sent_ms, center=settings.center, ack="now")), sent_ms)
     while trial.answer is None and time.monotonic() < until_s:
         link.loop(0.1)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kerege_collector.admit import HELD, KEPT
+from kerege_collector.admit import HELD
 from kerege_collector.centers import Center
 from kerege_collector.sightings import AHEAD_S, COULD_NOT, FRESH_WITHIN_S, LIVE_WITHIN_S, Sighting, restored
 from kerege_wire import Host, Ping, Presence, Record, Report, Tick
@@ -101,7 +101,7 @@ class Board:
                 self._say_conflict(center, seen, seen.alive(report.epoch, alive_s, received_s))
             if seen.connection == "lost":
                 seen.connection = "online"
-            if seen.trouble is not None and seen.trouble.startswith((f"{HELD}: ", f"{KEPT}: ")):
+            if seen.trouble is not None and seen.trouble.startswith(f"{HELD}: "):
                 seen.trouble = seen.trouble_s = None  # this one was taken
             if report.clock != "estimated":
                 for record in report.records:
@@ -255,7 +255,7 @@ def _take_tick(seen: Sighting, time_s: int, tick: Tick) -> None:
         seen.say("down", CAUSES.get(tick.broken or ""), time_s)
     else:
         seen.say("unknown", COULD_NOT, time_s)
-    if tick.rtt_ms is not None or tick.result == "offline":
+    if (tick.rtt_ms is not None and tick.result == "online") or tick.result == "offline":
         seen.rtt_ms, seen.rtt_s = tick.rtt_ms, time_s
 
 

@@ -154,8 +154,8 @@ def _broker(settings: Settings) -> Line:
 
     where = f"{settings.mqtt.host}:{settings.mqtt.port}"
     with suppress(NotRunningError):
-        connected = NO_BROKER not in ask(settings, "/healthz")["trouble"]
-        why = f"the collector runs, and is {'' if connected else 'not '}connected to {where}"
+        connected = NO_BROKER not in ask(settings, "/healthz").get("trouble", ())
+        why = f"the collector runs, and is {'' if connected else 'not '}connected to the broker of the settings that it was started with"
         return Line("broker", ok=connected, why=why, cure=None if connected else "its log tells why; stop it to have the broker asked here")
     try:
         version = connect_once(settings.mqtt)

@@ -20,7 +20,7 @@ from typing import Final, TextIO, TypeVar
 from kerege_collector.records import ReadError
 from kerege_collector.records_sqlite import START, Position, SqliteReader
 from kerege_collector.stores import Rejected, RetryLater, Row, Store
-from kerege_collector.stores.sqlite import SqliteStore
+from kerege_collector.stores.sqlite import SqliteStore, Unreadable
 from kerege_collector.tables import print_json
 from kerege_wire.fields import write_fields
 
@@ -31,9 +31,7 @@ MAX_BACKOFF_S: Final = 15.0
 GIVE_UP_S: Final = 600.0
 """After so long without anything written the command ends; run again, it goes on."""
 
-HOPELESS: Final = frozenset(
-    {"unauthorized", "forbidden", "not-found", "bad-request", "unexpected-answer", "newer-schema", "not-ours", "damaged"}
-)
+HOPELESS: Final = frozenset({"unauthorized", "forbidden", "not-found", "bad-request", "unexpected-answer", "newer-schema", "not-ours"})
 """Troubles that waiting does not cure."""
 
 SHOW_EVERY_S: Final = 0.2
@@ -82,13 +80,14 @@ class ProgressFile:
             os.fsync(file.fileno())
         temporary.replace(self.path)
 
-    def keep_rejected(self, rejected: Iterable[Rejected]) -> None:
-        """Append what the server refused. Raises OSError."""
+    def keep_rejected(self, rejected: Iterable[Rejected], unreadable: Iterable[Unreadable] = ()) -> None:
+        """Append what the server refused, and what could not be read. Raises OSError."""
         with self.rejected_path.open("a", encoding="utf-8") as file:
             for item in rejected:
                 row = item.row
                 identity = {"center": row.center, "epoch": row.epoch, "seq": row.seq, "time": row.time, "kind": row.kind}
                 file.write(json.dumps(identity | {"fields": write_fields(row.body), "why": item.detail}, ensure_ascii=False) + "\n")
+            file.writelines(json.dumps(item._asdict(), ensure_ascii=False, default=str) + "\n" for item in unreadable)
 
 
 class Export:
@@ -127,16 +126,18 @@ class Export:
             store.close()
         return progress
 
-    def _write(self, rows: list[tuple[int, Row]], progress: Progress) -> Progress:
-        rejected = self._patiently(lambda: self._target.write([row for _, row in rows]))
-        if rejected:
-            self._file.keep_rejected(rejected)
+    def _write(self, rows: list[tuple[int, Row | Unreadable]], progress: Progress) -> Progress:
+        readable = [row for _, row in rows if isinstance(row, Row)]
+        rejected = self._patiently(lambda: self._target.write(readable)) if readable else []
+        unreadable = [row for _, row in rows if isinstance(row, Unreadable)]
+        if rejected or unreadable:
+            self._file.keep_rejected(rejected, unreadable)
         number, row = rows[-1]
         return replace(
             progress,
-            last=Position(number, row.center, row.epoch, row.seq),
-            written=progress.written + len(rows) - len(rejected),
-            rejected=progress.rejected + len(rejected),
+            last=Position(number, str(row.center), str(row.epoch), int(str(row.seq))),
+            written=progress.written + len(readable) - len(rejected),
+            rejected=progress.rejected + len(rejected) + len(unreadable),
         )
 
     def _patiently(self, step: Callable[[], Result]) -> Result:

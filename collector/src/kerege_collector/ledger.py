@@ -229,17 +229,17 @@ class Ledger:
             raise retry_later(error, str(self._path)) or error from error
 
     def _check_schema(self, connection: sa.Connection) -> None:
-        found = sa.inspect(connection).get_table_names()
-        if found and not {meta.name, accepted.name, quarantine.name} <= {*found}:
-            raise LedgerError(f"{self._path}: a database of another program: move it away, or name another state_directory")
-        if not found:
-            _schema.create_all(connection)
-            _set_meta(connection, "schema", str(SCHEMA_VERSION))
-            return
-        version = int(_meta(connection, "schema") or 0)
+        found = set(sa.inspect(connection).get_table_names())
+        version = int((_meta(connection, "schema") if meta.name in found else None) or 0)
         if version > SCHEMA_VERSION:
             made = f"made by a newer version of the collector (schema {version}, this one knows {SCHEMA_VERSION})"
             raise LedgerError(f"{self._path}: {made}: upgrade this one, or name another state_directory")
+        if not found <= _schema.tables.keys():
+            raise LedgerError(f"{self._path}: a database of another program: move it away, or name another state_directory")
+        if version < SCHEMA_VERSION:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            _schema.create_all(connection)
+            _set_meta(connection, "schema", str(SCHEMA_VERSION))
 
     def _put_books(self, connection: sa.Connection, books: Sequence[Book], now_s: int) -> None:
         """Write the books, with what another process (`quarantine readmit`, the service) has entered in them since they were read."""

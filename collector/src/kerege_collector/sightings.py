@@ -89,7 +89,7 @@ class Sighting:
         if self.connection == "goodbye":
             return "off", self.why, self.connection_s
         if self.arrived_s is None:
-            return "unknown", NEVER_SEEN, None
+            return "unknown", NEVER_SEEN if self.epoch is None else SILENT, None
         if self.is_silent(now_s):
             return "unknown", SILENT, max(self.arrived_s, self.since_s or 0 if self.tick_s is None else 0)
         if self.tick_s is not None and now_s - self.tick_s > LIVE_WITHIN_S:

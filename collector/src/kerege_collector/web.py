@@ -47,10 +47,16 @@ START_S: Final = 10.0
 STOP_S: Final = 5.0
 
 MAX_CONNECTIONS: Final = 500
-"""Beyond, callers get 503 at once: many that hang on a bad link must not take the collector's memory."""
+"""Beyond, requests get 503 at once: many that hang on a bad link must not take the collector's memory."""
 
 HEAD_S: Final = 20
 """How long a caller may take for the head of a request: so many that connect and say nothing must not keep others out."""
+
+READ_S: Final = 60
+"""How long a caller may take to read what is left of an answer, before it is cut off."""
+
+SPARE_CONNECTIONS: Final = 50
+"""Beyond MAX_CONNECTIONS, for those who are told 503; who comes after them is hung up on, as descriptors have an end too."""
 
 COOKIE: Final = "lang"
 COOKIE_S: Final = 365 * 86_400
@@ -139,7 +145,7 @@ def application(house: House, *, now_s: Callable[[], float] = time.time) -> Star
         asked = request.query_params.get("lang")
         language = preferred(asked, request.cookies.get(COOKIE), accept=request.headers.get("accept-language", ""))
         answer = HTMLResponse(page.render(view.content(), language), headers=HEADERS | page.headers | {"vary": "accept-language, cookie"})
-        if asked == language:
+        if asked == language and request.headers.get("sec-fetch-mode", "navigate") == "navigate":  # the script's fetch is no choice
             answer.set_cookie(COOKIE, language, max_age=COOKIE_S, samesite="lax", httponly=True)
         return answer
 
@@ -183,18 +189,22 @@ class ImpatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        if len(self.connections) > MAX_CONNECTIONS + SPARE_CONNECTIONS:
+            transport.abort()
+        self._await_head(None)
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._await_head()
+        answered = self.cycle
+        super().on_response_complete()  # may begin with the next request, if it is there already
+        self._await_head(answered)
 
-    def _await_head(self) -> None:
-        self.loop.call_later(HEAD_S, self._give_up, self.cycle)
+    def _await_head(self, before: RequestResponseCycle | None) -> None:
+        self.loop.call_later(HEAD_S, self._give_up, before)
 
     def _give_up(self, before: RequestResponseCycle | None) -> None:
         if self.cycle is before and not self.transport.is_closing():
             self.transport.close()
+            self.loop.call_later(READ_S, self.transport.abort)  # what was answered last may still be on its way over a slow link
 
 
 class WebServer:

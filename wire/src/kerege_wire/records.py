@@ -55,7 +55,7 @@ class Tick:
     """Is the Internet usable from here, and if not, where is it broken."""
 
     result: str | None = choice("is the Internet usable from here", ("online", "offline"))
-    broken: str | None = choice("the first rung of the ladder that failed; `collector` alone leaves the result online", RUNGS)
+    broken: str | None = choice("the first rung of the ladder that failed; `collector` alone is no outage", RUNGS)
     rungs: str | None = text("one mark per rung (route, gateway, terminal, internet, dns, portal, collector)", pattern=r"[-+=?.]{7}")
     target: str | None = text("the Internet target that answered")
     via: str | None = _via()

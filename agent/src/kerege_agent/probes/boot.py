@@ -12,9 +12,12 @@ from kerege_wire import Boot
 
 MAX_SYSTEM: Final = 64
 
+_STARTED: Final = {True: "agent", False: "host", None: None}
+"""Is it the same boot of the machine as that of the run before → what has started."""
+
 
 def measure(context: Context) -> list[Boot]:
-    """One record, once. Which of host and agent started is not known where there was no run before."""
+    """One record, once. Which of host and agent started is not known where there was no run before, or its end was not to be read."""
     before, system = context.previous, printable(f"{platform.system()} {platform.machine()}")[:MAX_SYSTEM]
     started = Boot(uptime_s=uptime_s(context.read()), agent=VERSION, system=system)
     if before is None:
@@ -22,7 +25,7 @@ def measure(context: Context) -> list[Boot]:
     return [
         replace(
             started,
-            cause=None if before.epoch is None else "agent" if before.same_boot else "host",
+            cause=None if before.epoch is None else _STARTED[before.same_boot],
             stop=before.stop,
             why=before.why,
             last_alive=before.last_alive_s,

@@ -84,6 +84,8 @@ def judge(seen: Seen) -> Verdict:
         _SESSION[seen.collector] if online else UNKNOWN,
     )
     broken = next((rung for rung, mark in zip(RUNGS, marks, strict=True) if mark == FAILED), None)
+    if broken == "dns" and not proven:
+        return Verdict("offline", None, "".join(marks))  # names fail behind a dead link too: which of the two it is, nobody knows
     rungs = "".join(marks)
     if broken in {None, "collector"}:
         return Verdict("online", broken, rungs) if proven else Verdict(None, broken, rungs, ONLY_CONNECTS)

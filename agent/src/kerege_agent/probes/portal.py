@@ -13,6 +13,8 @@ from kerege_agent.probes.fetch import Fetched, fetch
 ACCOUNT: Final = "portal"
 """Name of the durable account that holds the URL which has answered 204."""
 
+_SAID: Final = "portal said"
+
 log = logging.getLogger(__name__)
 
 
@@ -24,8 +26,10 @@ def ask(context: Context, *, timeout_s: float) -> tuple[Fetched, bool | None]:
     if found is False:
         _remember(context, url)
     elif found and _known(context) != url:
-        fields = {"url": url, "status": fetched.status, "cure": "portal.url must answer 204; it never has from here"}
-        log.warning("portal.never_answered_204", extra={"fields": fields})
+        if context.memory.get(_SAID) != url:
+            context.memory[_SAID] = url
+            fields = {"url": url, "status": fetched.status, "cure": "portal.url must answer 204; that it ever has is not known here"}
+            log.warning("portal.no_204_known", extra={"fields": fields})
         found = None
     return fetched, found
 

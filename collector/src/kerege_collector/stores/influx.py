@@ -139,8 +139,10 @@ class InfluxStore:
         if now_s >= self._known_until_s:
             try:
                 _, _, headers = PingService(self._client.api_client).get_ping_with_http_info()  # type: ignore[no-untyped-call]
-            except ApiException:
-                return False
+            except ApiException as error:
+                headers = error.headers or {}
+                if not is_marked(headers) and error.status not in (400, 404, 405):
+                    raise  # it may be one, and cannot say so now
             if is_marked(headers):
                 self._known_until_s = now_s + KNOWN_FOR_S
         return now_s < self._known_until_s

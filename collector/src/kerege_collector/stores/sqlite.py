@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from kerege_collector.sqlite_trouble import retry_later
 from kerege_collector.stores import Rejected, RetryLater, Row
@@ -65,6 +65,17 @@ SELECT id, center, epoch, seq, time, kind, clock, within_s, body, received FROM 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+class Unreadable(NamedTuple):
+    """A row of the file that is no record of this version: damaged, or of a newer one. Its columns as they are, and why."""
+
+    center: object
+    epoch: object
+    seq: object
+    time: object
+    kind: object
+    why: str
+
+
 class SqliteStore:
     """records.db at ``path``; records that arrived more than ``retention_days`` ago are forgotten step by step.
 
@@ -103,30 +114,24 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise self._trouble(error) from error
 
-    def iterate(self, after_rowid: int, limit: int) -> list[tuple[int, Row]]:
+    def iterate(self, after_rowid: int, limit: int) -> list[tuple[int, Row | Unreadable]]:
         """At most ``limit`` rows with their ids, those after ``after_rowid``, in the order of arrival. Raises RetryLater."""
         try:
             found = self._open().execute(_READ, (after_rowid, limit)).fetchall()
         except (sqlite3.Error, OSError) as error:
             raise self._trouble(error) from error
-        return [(found_row[0], self._read(found_row)) for found_row in found]
+        return [(found_row[0], _read(found_row)) for found_row in found]
 
     def all(self, *, after_rowid: int = 0, step: int = 1000) -> Iterator[tuple[int, Row]]:
-        """All rows with their ids, read in steps, so that the file is never held for long. Raises RetryLater."""
+        """All readable rows with their ids, read in steps, so that the file is never held for long. Raises RetryLater."""
         while found := self.iterate(after_rowid, step):
-            yield from found
+            yield from ((number, row) for number, row in found if isinstance(row, Row))
             after_rowid = found[-1][0]
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def _read(self, found: tuple[object, ...]) -> Row:
-        try:
-            return _row(found)
-        except (WireError, ValueError, TypeError) as error:
-            raise RetryLater("damaged", f"{self._path}: row {found[0]} is not what this version has written: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None and _identity(self._path) == self._file:
@@ -187,6 +192,14 @@ def _values(row: Row) -> tuple[object, ...]:
         _encode(write_fields(body)),
         row.received_s,
     )
+
+
+def _read(found: tuple[object, ...]) -> Row | Unreadable:
+    try:
+        return _row(found)
+    except (WireError, ValueError, TypeError) as error:
+        _, center, epoch, seq, time, kind, *_ = found
+        return Unreadable(center, epoch, seq, time, kind, f"not what this version has written: {error}")
 
 
 def _row(found: tuple[object, ...]) -> Row:
