@@ -16,7 +16,7 @@ from kerege_wire import Ack, CollectorState, Record, Report, decode_presence, de
 from kerege_wire.ranges import RangeSet
 from kerege_wire.topics import COLLECTOR_STATE, topic
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def until(true: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:

@@ -53,7 +53,7 @@ def test_this_machine_answers(address: str) -> None:
     [answer] = ask([Aim(address, 9)], count=5, spacing_s=0.005)
     assert (answer.sent, len(answer.rtts_ns), answer.error) == (5, 5, None)
     assert answer.via == (method_of(6 if ":" in address else 4) or "tcp")
-    assert all(0 < rtt_ns < 500_000_000 for rtt_ns in answer.rtts_ns)
+    assert all(0 < rtt_ns < 3_000_000_000 for rtt_ns in answer.rtts_ns)
 
 
 def test_a_refused_connect_is_an_answer_and_says_tcp() -> None:
@@ -77,7 +77,7 @@ def test_silence_is_loss_after_the_time_limit() -> None:
         [answer] = ask([Aim("127.0.0.1", port, 0.2, tcp=True)], count=3, spacing_s=0.02)
         lasted_s = time.monotonic() - began_s
     assert (answer.sent, answer.rtts_ns, answer.error) == (3, (), None)
-    assert 0.2 < lasted_s < 0.5
+    assert 0.2 < lasted_s < 5.0
 
 
 @platform_specific
@@ -92,8 +92,8 @@ def test_slow_answers_do_not_hold_up_the_next_requests() -> None:
         done = inside.run(sys.executable, "-c", code)
     lasted_s, *rtts_ns = map(float, done.stdout.split())
     assert len(rtts_ns) == 10
-    assert all(600 <= rtt_ns / 1e6 < 750 for rtt_ns in rtts_ns)
-    assert lasted_s < 1.6
+    assert all(600 <= rtt_ns / 1e6 < 2500 for rtt_ns in rtts_ns)
+    assert lasted_s < 4.0
 
 
 @pytest.mark.parametrize("step_s", [+3600.0, -3600.0])
@@ -112,7 +112,7 @@ def test_a_wall_clock_that_jumps_makes_neither_loss_nor_wrong_times(monkeypatch:
     [answer] = ask([Aim("127.0.0.1")], count=5, spacing_s=0.005)
     assert len(looks) > 5  # icmplib has looked
     assert (answer.sent, len(answer.rtts_ns)) == (5, 5)
-    assert all(0 < rtt_ns < 500_000_000 for rtt_ns in answer.rtts_ns)
+    assert all(0 < rtt_ns < 3_000_000_000 for rtt_ns in answer.rtts_ns)
 
 
 def test_an_answer_after_the_time_limit_is_loss_even_if_it_is_read() -> None:
@@ -132,7 +132,7 @@ def test_asking_ends_with_the_first_answer_where_that_is_enough() -> None:
     with silent_server() as port:
         began_s = time.monotonic()
         silent, answer = ask([Aim("127.0.0.1", port, 3.0, tcp=True), Aim("127.0.0.1")], first_of=(0, 1))
-        assert time.monotonic() - began_s < 1.0
+        assert time.monotonic() - began_s < 2.5
     assert (silent.rtts_ns, len(answer.rtts_ns)) == ((), 1)
 
 

@@ -133,7 +133,7 @@ def test_a_server_that_keeps_silent_is_a_timeout() -> None:
         release.set()
     assert (fetched.status, fetched.error) == (None, "timeout")
     assert fetched.connect_ns is not None
-    assert lasted_s < 0.5
+    assert lasted_s < SOON_S
 
 
 def test_a_server_that_drips_does_not_keep_the_probe() -> None:
@@ -141,14 +141,14 @@ def test_a_server_that_drips_does_not_keep_the_probe() -> None:
 
     def dripping(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n")
-        for _ in range(100):
+        for _ in range(1000):
             connection.sendall(b"X")
             time.sleep(0.02)
 
     with serving(dripping) as port:
         began_s = time.monotonic()
         fetched = fetch(f"http://127.0.0.1:{port}/", timeout_s=0.2)
-        assert time.monotonic() - began_s < 0.5
+        assert time.monotonic() - began_s < SOON_S
     assert fetched.error == "timeout"
     assert fetched.first_byte_ns is not None
 
@@ -207,6 +207,6 @@ def test_all_targets_together_keep_within_the_probes_time() -> None:
         )
         began_s = time.monotonic()
         found = http.measure(context_of(settings))
-        assert time.monotonic() - began_s < 0.5
+        assert time.monotonic() - began_s < SOON_S
         release.set()
     assert [(record.target, record.status, record.error) for record in found] == [("silent", None, "timeout"), ("portal", 204, None)]

@@ -23,7 +23,7 @@ from kerege_lab.servers import HOST, HOUSE_ACL, EmbeddedBroker, Mosquitto, free_
 from kerege_wire import CollectorState, decode_state
 from kerege_wire.topics import COLLECTOR_STATE
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 REPORT = "kerege/v1/demo/report"
 
 

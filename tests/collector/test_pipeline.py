@@ -27,7 +27,7 @@ from kerege_wire.ranges import RangeSet
 
 NOW_S = 1_795_465_800
 EPOCH = "Zk3q9w2a"
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Mailbox:

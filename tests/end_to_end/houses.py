@@ -14,7 +14,7 @@ from kerege_lab.audit import Audit, Identity, Journal, Run, audit, found_record
 from kerege_lab.house import Agent, Collector, Table
 from kerege_lab.servers import Server, ServerError
 
-DEADLINE_S: Final = 40.0
+DEADLINE_S: Final = 90.0
 CENTER: Final = "demo"
 
 Found = dict[str, Any]

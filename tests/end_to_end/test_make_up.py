@@ -133,7 +133,7 @@ def test_when_it_is_killed_itself_no_process_stays_behind(directory: Path) -> No
         started.await_up()
         family = started.family()
         started.process.kill()
-        wait_until(lambda: gone(family), "all of them have ended", deadline_s=10)
+        wait_until(lambda: gone(family), "all of them have ended", deadline_s=60)
 
 
 def test_a_part_that_dies_is_shown_and_started_again(directory: Path) -> None:

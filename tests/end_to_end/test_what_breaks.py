@@ -12,7 +12,7 @@ from kerege_lab.proxy import Workshop
 from kerege_lab.servers import Mosquitto
 from tests.end_to_end.houses import Build, House, wait_until
 
-FLOW_AGAIN_S = 10.0
+FLOW_AGAIN_S = 30.0
 """How soon records must flow after the way is open again. The agents of these tests wait at most a second between two attempts."""
 
 
@@ -96,7 +96,7 @@ def test_records_flow_seconds_after_a_cut_link_is_back(build: Build, tmp_path: P
 
 def test_a_small_chaos_loses_nothing_and_stores_nothing_twice() -> None:
     command = [sys.executable, "-m", "kerege_lab", "chaos", "--records", "600", "--faults", "6", "--seed", "4467", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=220)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["records"] >= 600

@@ -37,7 +37,7 @@ from kerege_lab.servers import (
     write_passwords,
 )
 
-WAIT_S = 10.0
+WAIT_S = 40.0
 
 
 @dataclass
