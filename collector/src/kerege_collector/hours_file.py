@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import holidays
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from kerege_collector.hours import Calendar, Special, Minutes, Season, Week, overlap
+from kerege_collector.hours import Calendar, Minutes, Season, Special, Week, overlap
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _RANGE: Final = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")

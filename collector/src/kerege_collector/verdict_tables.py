@@ -1,0 +1,73 @@
+"""Tables of what was said: intervals, every change of them, the account of each day, and what people did."""
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from kerege_collector.schema import METADATA
+
+_NUMBER: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows by itself only where the type is INTEGER
+
+
+def _text(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, primary_key=key, nullable=null)
+
+
+def _whole(name: str, *, key: bool = False, null: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, primary_key=key, nullable=null, autoincrement=False)
+
+
+def _numbered(name: str, *columns: Any) -> sa.Table:
+    return sa.Table(name, METADATA, sa.Column("id", _NUMBER, primary_key=True), *columns, sqlite_autoincrement=True)
+
+
+interval: Final = sa.Table(
+    "interval",
+    METADATA,
+    _text("center", key=True),
+    _whole("start_s", key=True),
+    _whole("end_s"),
+    _text("state"),
+    _text("cause", null=True),
+    _text("rule"),
+    _whole("said_s"),
+    sqlite_with_rowid=False,
+)
+"""The verdicts of now: `timeline.Interval`; of one center gapless and disjoint. said_s: since when we say so."""
+
+revision: Final = _numbered(
+    "revision",
+    _text("center"),
+    _whole("start_s"),
+    _whole("end_s"),
+    _whole("said_s"),
+    _text("why"),
+    _text("before"),
+    _text("after"),
+    sa.Index("revision_by_time", "center", "start_s"),
+)
+"""What we had said of a span, what we say since ``said_s``, and which evidence made us change it. before, after: JSON intervals."""
+
+rollup: Final = sa.Table("rollup", METADATA, _text("center", key=True), _text("day", key=True), _text("seconds"), sqlite_with_rowid=False)
+"""Of a local date the seconds by state and cause, inside and outside opening hours: `rollup.Day` as JSON."""
+
+points_due: Final = _numbered("points_due", _text("center"), _whole("start_s"), _whole("end_s"))
+"""Spans whose ``state`` points in the store must be written again."""
+
+known: Final = sa.Table("known", METADATA, _text("center", key=True), _whole("since_s"), sqlite_with_rowid=False)
+"""When the collector first met a center in the registry or on the wire: its timeline begins there."""
+
+correction: Final = _numbered(
+    "correction",
+    _text("center"),
+    _whole("start_s"),
+    _whole("end_s"),
+    _text("state"),
+    _text("cause", null=True),
+    _text("who"),
+    _whole("said_s"),
+)
+"""What a person knew better."""
+
+audit: Final = _numbered("audit", _whole("time_s"), _text("who"), _text("action"), _text("what"))
+"""Every human action. what: JSON."""
