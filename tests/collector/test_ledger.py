@@ -186,7 +186,7 @@ def test_a_newer_schema_is_refused_in_words(tmp_path: Path) -> None:
     """An old collector leaves a new ledger alone, and says what to do."""
     Ledger(tmp_path / "ledger.db").close()
     with sqlite3.connect(tmp_path / "ledger.db") as other:
-        other.execute("UPDATE meta SET value = '2' WHERE name = 'schema'")
+        other.execute("UPDATE meta SET value = '3' WHERE name = 'schema'")
     other.close()
     with pytest.raises(LedgerError, match=r"made by a newer version.*upgrade"):
         Ledger(tmp_path / "ledger.db")

@@ -14,6 +14,7 @@ from kerege_collector.ack import Acks
 from kerege_collector.admit import Admission, Admitted
 from kerege_collector.board import Board
 from kerege_collector.books import Books
+from kerege_collector.centers import Region
 from kerege_collector.gaps import GapCounts
 from kerege_collector.inbox import Message
 from kerege_collector.ledger import Ledger
@@ -22,6 +23,7 @@ from kerege_collector.quarantine_room import DEFAULT_BOUNDS, Bounds
 from kerege_collector.stages import Stages
 from kerege_collector.stores import Rejected, RetryLater, Row
 from kerege_collector.stores.sqlite import SqliteStore
+from kerege_collector.witness import Witness
 from kerege_wire import Ack, Presence, Record, Report, Tick, decode_ack, encode_presence, encode_report
 from kerege_wire.ranges import RangeSet
 
@@ -84,9 +86,9 @@ class TestLedger(Ledger):
     log: list[str]
     before: Callable[[], None]
 
-    def commit(self, *args: object) -> None:
+    def commit(self, *args: object, **named: object) -> None:
         self.before()
-        super().commit(*args)  # type: ignore[arg-type]
+        super().commit(*args, **named)  # type: ignore[arg-type]
         self.log.append("ledger")
 
 
@@ -131,7 +133,10 @@ class House:
         )
         acks = Acks(self._publish, within_s=300.0, clock=lambda: "synced", now_ms=lambda: NOW_S * 1000)
         self.gaps = GapCounts()
-        parts = Parts(self.mail, admission, self.books, self.store, self.ledger, acks, self.board, self.gaps, self.counts, Stages())
+        self.witness = Witness(self.ledger.runs, lambda: Region({}, {}, {}))
+        parts = Parts(
+            self.mail, admission, self.books, self.store, self.ledger, acks, self.board, self.gaps, self.witness, self.counts, Stages()
+        )
         self.acks = acks
         self.pipeline = Pipeline(parts, BatchLimits(), now_s=lambda: NOW_S)
         self.thread = threading.Thread(target=self.pipeline.run)

@@ -8,6 +8,7 @@ import pytest
 from kerege_collector import quarantine
 from kerege_collector.admit import alone
 from kerege_collector.books import Book
+from kerege_collector.centers import Center, Region
 from kerege_collector.ledger import Ledger, Quarantined
 from kerege_collector.quarantine import AlreadyResolvedError, Readmitted
 from kerege_collector.stores import Rejected, RetryLater, Row
@@ -16,6 +17,7 @@ from kerege_wire import Body, Boot, Drop, Record, Report, Tick, encode_report
 from kerege_wire.ranges import RangeSet
 
 NOW_S = 1_795_465_800
+REGION = Region({"demo": Center(id="demo")}, {}, {})
 EPOCH = "Zk3q9w2a"
 
 
@@ -30,7 +32,7 @@ class Desk:
         self.ledger.commit([], items, {}, NOW_S)
 
     def readmit(self, number: int) -> Readmitted | None:
-        return quarantine.readmit(self.ledger, self.store, number, registered={"demo"}, admit_unknown=False, now_ms=NOW_S * 1000)
+        return quarantine.readmit(self.ledger, self.store, number, region=REGION, admit_unknown=False, now_ms=NOW_S * 1000)
 
     @property
     def stored(self) -> list[int]:
@@ -140,7 +142,7 @@ def test_a_store_that_refuses_again(desk: Desk) -> None:
 
     desk.keep(kept(5))
     store = Refusing(Path("unused"), retention_days=1)
-    again = quarantine.readmit(desk.ledger, store, 1, registered={"demo"}, admit_unknown=False, now_ms=NOW_S * 1000)
+    again = quarantine.readmit(desk.ledger, store, 1, region=REGION, admit_unknown=False, now_ms=NOW_S * 1000)
     assert again == Readmitted(0, 0, ((5, "store-refused", "400: no"),))
     assert len(list(quarantine.listing(desk.ledger))) == 1
 
@@ -154,9 +156,7 @@ def test_a_store_that_is_away_changes_nothing(desk: Desk) -> None:
 
     desk.keep(kept(5))
     with pytest.raises(RetryLater):
-        quarantine.readmit(
-            desk.ledger, Away(Path("unused"), retention_days=1), 1, registered={"demo"}, admit_unknown=False, now_ms=NOW_S * 1000
-        )
+        quarantine.readmit(desk.ledger, Away(Path("unused"), retention_days=1), 1, region=REGION, admit_unknown=False, now_ms=NOW_S * 1000)
     assert [item.resolved for item in quarantine.listing(desk.ledger)] == [None]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kerege_collector.admit import HELD
+from kerege_collector.causes import CAUSES
 from kerege_collector.centers import Center
 from kerege_collector.sightings import AHEAD_S, COULD_NOT, FRESH_WITHIN_S, LIVE_WITHIN_S, Sighting, restored
 from kerege_wire import Host, Ping, Presence, Record, Report, Tick
@@ -25,16 +26,6 @@ TROUBLE_SHOWN_S: Final = 3600
 
 MAX_STRANGERS: Final = 1000
 """Most centers that are remembered without being registered: anybody who may write to the broker can invent ids."""
-
-CAUSES: Final[Mapping[str, str]] = {
-    "route": "lan",
-    "gateway": "lan",
-    "terminal": "terminal",
-    "internet": "provider",
-    "dns": "dns",
-    "portal": "portal",
-}
-"""First broken rung of a tick → whose matter it is."""
 
 STATES: Final = ("up", "down", "unknown", "off")
 

@@ -195,7 +195,8 @@ def _contradictions(file: _File) -> Iterator[str]:
             yield f'{place}.district: "{center.district}" is none of the districts{_near(center.district, file.districts)}'
         if center.hours is not None and center.hours != ALWAYS:
             if center.hours not in file.hours:
-                yield f'{place}.hours: no [hours.{center.hours}] is declared, and it is not "{ALWAYS}"{_near(center.hours, list(file.hours))}'
+                near = _near(center.hours, list(file.hours))
+                yield f'{place}.hours: no [hours.{center.hours}] is declared, and it is not "{ALWAYS}"{near}'
             if center.zone is None and file.zone is None:
                 yield f'{place}.zone: its opening hours need a time zone, here or once for all above: zone = "Asia/Almaty"'
         if center.closed and center.registered and center.closed <= center.registered:

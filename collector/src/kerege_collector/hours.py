@@ -8,6 +8,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -123,4 +124,4 @@ def _moment(zone: ZoneInfo, day: date, minutes: int) -> int:
 def overlap(ranges: Sequence[Minutes]) -> tuple[Minutes, Minutes] | None:
     """Two ranges of one day that overlap, where there are such."""
     ordered = sorted(ranges)
-    return next(((a, b) for a, b in zip(ordered, ordered[1:], strict=False) if b[0] < a[1]), None)
+    return next(((a, b) for a, b in pairwise(ordered) if b[0] < a[1]), None)

@@ -21,21 +21,26 @@ from sqlalchemy import event
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
+from kerege_collector import evidence, evidence_tables, verdict_tables
 from kerege_collector.books import Book
 from kerege_collector.quarantine_room import DEFAULT_BOUNDS, Bounds, Room
+from kerege_collector.schema import METADATA, SCHEMA_VERSION
 from kerege_collector.sqlite_trouble import retry_later
+from kerege_collector.timeline import Run
+from kerege_collector.witness import Findings
 from kerege_wire.ranges import RangeSet
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a write waits for a command (`quarantine readmit`, a backup) to let go of the file."""
 
 FORGET_STEP: Final = 100
 """Resolved items of the quarantine that are forgotten at a time where it is crowded."""
 
-_schema = sa.MetaData()
+_schema = METADATA
+_OTHERS: Final = (evidence_tables, verdict_tables)
+"""Whoever makes a ledger makes these tables too."""
 
 meta = sa.Table("meta", _schema, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
 
@@ -117,20 +122,30 @@ class Ledger:
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
         event.listen(self._engine, "connect", _prepare_connection)
         try:
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 self._check_schema(connection)
                 self._rows = self._count(connection)
         except BaseException:
             self._engine.dispose()
             raise
 
-    def commit(self, books: Sequence[Book], quarantined: Sequence[Quarantined], snapshots: Mapping[str, Any], now_s: int) -> None:
-        """One transaction: ranges, quarantine (see `homeless`), board. Then what the books had in the store alone is accepted.
+    def commit(
+        self,
+        books: Sequence[Book],
+        quarantined: Sequence[Quarantined],
+        snapshots: Mapping[str, Any],
+        now_s: int,
+        *,
+        findings: Findings | None = None,
+    ) -> None:
+        """One transaction: ranges, evidence, quarantine (see `homeless`), board. Then what the books had in the store alone is accepted.
 
         Raises RetryLater; then nothing has changed, and the books are still dirty.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._put_books(connection, books, now_s)
+            if findings:
+                evidence.put_findings(connection, findings)
             if quarantined:
                 self._put_quarantined(connection, quarantined)
             if snapshots:
@@ -141,7 +156,7 @@ class Ledger:
 
     def homeless(self, items: Sequence[Quarantined]) -> frozenset[Quarantined]:
         """Those of the items for which there is no room in quarantine, and that are not there already. Raises RetryLater."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             use = _waiting_use(connection)
             if not self._without_room(use, items):
                 return frozenset()  # nearly always; else what is there already is looked for, which takes a query each
@@ -153,29 +168,34 @@ class Ledger:
 
     def book(self, center: str, epoch: str) -> Book | None:
         """The book of one epoch, None where it is new. Raises RetryLater."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(_wanted_book(center, epoch)).one_or_none()
         return _book(found) if found else None
 
     def books(self) -> Iterator[Book]:
         """All books, those of one center together. Raises RetryLater."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             for found in connection.execute(sa.select(accepted).order_by(accepted.c.center, accepted.c.first_seen)):
                 yield _book(found)
 
+    def runs(self, center: str, epoch: str) -> list[Run]:
+        """What the ticks of one epoch said. Raises RetryLater."""
+        with self.transaction() as connection:
+            return evidence.runs_of(connection, center, epoch)
+
     def snapshots(self) -> dict[str, Any]:
         """What the board looked like at the last commit: center → snapshot. Raises RetryLater."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return {found.center: json.loads(found.snapshot) for found in connection.execute(sa.select(board))}
 
     def meta(self, name: str) -> str | None:
         """A remembered word. Raises RetryLater."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return _meta(connection, name)
 
     def set_meta(self, name: str, value: str) -> None:
         """Remember a word. Raises RetryLater."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             _set_meta(connection, name, value)
 
     def quarantined(self, *, waiting_only: bool = True, after_id: int = 0, limit: int = 1000) -> list[QuarantineRow]:
@@ -183,27 +203,29 @@ class Ledger:
         wanted = sa.select(quarantine).where(quarantine.c.id > after_id).order_by(quarantine.c.id).limit(limit)
         if waiting_only:
             wanted = wanted.where(quarantine.c.resolved.is_(None))
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return [_quarantine_row(found) for found in connection.execute(wanted)]
 
     def quarantine_item(self, number: int) -> QuarantineRow | None:
         """One quarantined item. Raises RetryLater."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             found = connection.execute(sa.select(quarantine).where(quarantine.c.id == number)).one_or_none()
         return _quarantine_row(found) if found else None
 
     def resolve(self, number: int, how: str) -> None:
         """Note how a quarantined item ended. Raises RetryLater."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(sa.update(quarantine).where(quarantine.c.id == number).values(resolved=how))
 
-    def readmitted(self, number: int, books: Sequence[Book], how: str | None, now_s: int) -> None:
+    def readmitted(self, number: int, books: Sequence[Book], how: str | None, now_s: int, *, findings: Findings | None = None) -> None:
         """Records of a quarantined item are in the store after all: enter what that changed, and how the item ended where it has.
 
         Raises RetryLater.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._put_books(connection, books, now_s)
+            if findings:
+                evidence.put_findings(connection, findings)
             connection.execute(sa.update(quarantine).where(quarantine.c.id == number).values(resolved=how))
         for book in books:
             book.committed()
@@ -217,7 +239,15 @@ class Ledger:
         self._engine.dispose()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction that nobody else's can come between: what is read in it is still so when it writes. Raises RetryLater."""
+        with self.transaction() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """All or nothing. Raises RetryLater."""
         try:
             with self._engine.begin() as connection:
                 yield connection

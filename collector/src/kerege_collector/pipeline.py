@@ -36,6 +36,7 @@ from kerege_collector.persistence import Persistence, StoppedError
 from kerege_collector.stages import Stages
 from kerege_collector.stores import INTERNAL, Rejected, RetryLater, Row, Store
 from kerege_collector.trouble import LEDGER, QUARANTINE, STORE
+from kerege_collector.witness import Witness
 from kerege_wire import Presence, Report, WireError, decode_presence
 from kerege_wire.topics import center_of
 
@@ -122,6 +123,7 @@ class Parts:
     acks: Acks
     board: LiveBoard
     gaps: GapCounts
+    witness: Witness
     counts: Counts
     stages: Stages
 
@@ -195,6 +197,7 @@ class Pipeline:
             if self._alarm.due("batch", time.monotonic()):
                 log.exception("pipeline.batch_failed")
             self._parts.books.end_batch()
+            self._parts.witness.forget()
             self._parts.mail.done(messages)
             return len(messages)
 
@@ -221,6 +224,8 @@ class Pipeline:
         rejected = self._persistence.until_done(STORE, lambda: self._write(rows)) if rows else []
         reports = [item for item in admitted if item is not None]
         self._settle(reports, rejected)
+        with parts.stages.measure("evidence"):
+            self._persistence.until_done(LEDGER, lambda: self._testify(messages, admitted))
         self._commit([kept for item in reports for kept in item.quarantined])
         with parts.stages.turn, parts.stages.measure("ack"):
             parts.mail.done(messages)
@@ -330,6 +335,25 @@ class Pipeline:
             fields = {"left_with_their_agents": count, "cure": "kerege-collector quarantine list, readmit, drop"}
             log.error("quarantine.full", extra={"fields": fields})
 
+    def _testify(self, messages: Sequence[Message], admitted: Sequence[Admitted | None]) -> None:
+        """Let the witness see what is stored. Raises RetryLater; then nothing was seen, and all is seen again."""
+        witness = self._parts.witness
+        witness.forget()
+        for message, item in zip(messages, admitted, strict=True):
+            if item is not None:
+                self._take(item.rows)
+            elif (found := self._presence(message)) is not None and found[1].state == "goodbye":
+                witness.goodbye(*found, message.received_ms // 1000)
+
+    def _take(self, rows: Sequence[Row]) -> None:
+        try:
+            self._parts.witness.take(rows)
+        except RetryLater:
+            raise
+        except Exception:  # a record that upsets the witness is stored all the same, and must not keep the others out
+            if self._alarm.due("witness", time.monotonic()):
+                log.exception("pipeline.witness_failed", extra={"fields": {"records": len(rows)}})
+
     # --- ledger -------------------------------------------------------------------------------------------------------
 
     def _commit(self, quarantined: Sequence[Quarantined]) -> None:
@@ -341,9 +365,13 @@ class Pipeline:
                 snapshots = parts.board.snapshots()
                 self._snapshot_due_s = now + SNAPSHOT_EVERY_S
             books = parts.books.changed()
-            if not (books or quarantined or snapshots):
+            findings = parts.witness.findings()
+            if not (books or quarantined or snapshots or findings):
                 return
-            self._persistence.until_done(LEDGER, lambda: parts.ledger.commit(books, quarantined, snapshots, self._now_s()))
+            self._persistence.until_done(
+                LEDGER, lambda: parts.ledger.commit(books, quarantined, snapshots, self._now_s(), findings=findings)
+            )
+            parts.witness.committed()
         parts.gaps.note(books)
 
     # --- show, count --------------------------------------------------------------------------------------------------
@@ -366,20 +394,27 @@ class Pipeline:
                     log.exception("pipeline.board_failed", extra={"fields": {"topic": message.topic}})
 
     def _show_presence(self, message: Message) -> None:
-        center = center_of(message.topic, "presence")
-        if center is None:
+        found = self._presence(message)
+        if found is not None:
+            self._parts.board.presence(*found, message.received_ms // 1000)
+        elif center_of(message.topic, "presence") is None:
             self._parts.counts.payloads(BAD_TOPIC, 1)
-            return
-        if not message.payload:
-            return  # a retained presence was removed by hand
+        elif message.payload and not self._is_readable(message):
+            self._parts.counts.payloads(BAD_PRESENCE, 1)
+
+    def _presence(self, message: Message) -> tuple[str, Presence] | None:
+        """The center and what is said of it; None where it is none of ours, is not readable, or was removed by hand."""
+        center = center_of(message.topic, "presence")
+        if center is None or not self._is_readable(message) or not self._parts.admission.knows(center):
+            return None
+        return center, decode_presence(message.payload)
+
+    def _is_readable(self, message: Message) -> bool:
         try:
             presence = decode_presence(message.payload)
         except WireError:
-            presence = None
-        if presence is None or presence.center not in (None, center):
-            self._parts.counts.payloads(BAD_PRESENCE, 1)
-        elif self._parts.admission.knows(center):
-            self._parts.board.presence(center, presence, message.received_ms // 1000)
+            return False
+        return presence.center in (None, center_of(message.topic, "presence"))
 
     def _count(self, reports: Sequence[Admitted], seconds: float) -> None:
         counts = self._parts.counts

@@ -4,14 +4,16 @@ All of it lives in the ledger; these functions may run beside the service. What 
 newer collector knows the kind, the store's fault is cured, the collector's own clock was wrong.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from kerege_collector.admit import ACCEPTED, TWO_AGENTS, Admission, Admitted
 from kerege_collector.books import Books
+from kerege_collector.centers import Region
 from kerege_collector.ledger import Ledger, QuarantineRow
 from kerege_collector.stores import Store
+from kerege_collector.witness import Witness
 from kerege_wire.topics import topic
 
 READMITTED: Final = "readmitted"
@@ -64,9 +66,7 @@ def drop(ledger: Ledger, number: int) -> bool:
     return True
 
 
-def readmit(
-    ledger: Ledger, store: Store, number: int, *, registered: Container[str], admit_unknown: bool, now_ms: int
-) -> Readmitted | None:
+def readmit(ledger: Ledger, store: Store, number: int, *, region: Region, admit_unknown: bool, now_ms: int) -> Readmitted | None:
     """Take an item through decoding, admission and the store again; None where there is none of that number.
 
     Raises RetryLater (the item stays as it is), AlreadyResolvedError.
@@ -78,7 +78,7 @@ def readmit(
     books = Books(ledger.book)
     admission = Admission(
         books,
-        registered,
+        region.centers,
         admit_unknown=admit_unknown,
         two_agents=lambda _: row.what.reason == TWO_AGENTS,
         clock_is_right=lambda: True,  # or what is refused for its time would be left to an agent that has let go of it
@@ -88,8 +88,10 @@ def readmit(
     admitted.reject(store.write(admitted.rows) if admitted.rows else [])
     if admitted.book is not None and admitted.rows:
         admitted.book.store([item.seq for item in admitted.rows])
+    witness = Witness(ledger.runs, lambda: region)
+    witness.take(admitted.rows)
     refused = _refusals(admitted)
-    ledger.readmitted(row.id, books.changed(), None if refused else READMITTED, now_ms // 1000)
+    ledger.readmitted(row.id, books.changed(), None if refused else READMITTED, now_ms // 1000, findings=witness.findings())
     return Readmitted(len(admitted.rows), len(admitted.repeats), tuple(refused))
 
 

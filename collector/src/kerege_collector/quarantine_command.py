@@ -41,13 +41,13 @@ def drop(settings: Settings, numbers: Sequence[int], *, reason: str | None, as_j
 
 def readmit(settings: Settings, numbers: Sequence[int], *, reason: str | None, as_json: bool) -> int:
     """Try items again: those of the numbers, or all of a reason. 0, or 1 where one is still refused."""
-    registry = centers.load(settings.centers_file, may_be_absent=True)
-    store = open_store(settings, registry)
+    region = centers.load_region(settings.centers_file, may_be_absent=True)
+    store = open_store(settings, region.centers)
 
     def readmit_one(ledger: Ledger, number: int) -> dict[str, Any]:
         admit_unknown = settings.unknown_centers == "admit"
         now_ms = time.time_ns() // 1_000_000
-        done = quarantine.readmit(ledger, store, number, registered=registry, admit_unknown=admit_unknown, now_ms=now_ms)
+        done = quarantine.readmit(ledger, store, number, region=region, admit_unknown=admit_unknown, now_ms=now_ms)
         return _missing(ledger) if done is None else _outcome(done)
 
     try:

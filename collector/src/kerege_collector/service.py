@@ -3,6 +3,7 @@
 main thread     signals, watchdog, reload
 inbox           the broker (inbox.py)
 worker          admit → store → ledger → ack (pipeline.py)
+clerk           evidence → verdicts → state points (clerk.py)
 web             page, API, metrics (web.py)
 """
 
@@ -13,15 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kerege_collector import centers, web
 from kerege_collector.ack import Acks
 from kerege_collector.admit import Admission
 from kerege_collector.board import Board
 from kerege_collector.books import Books
-from kerege_collector.centers import Registry
+from kerege_collector.centers import Region, Registry
 from kerege_collector.claim import ClaimedError, claim
+from kerege_collector.clerk import Clerk, Desk
 from kerege_collector.gaps import GapCounts
 from kerege_collector.inbox import Inbox
 from kerege_collector.ledger import Ledger, LedgerError
@@ -32,11 +34,15 @@ from kerege_collector.points import center_tags
 from kerege_collector.session import Broker
 from kerege_collector.settings import Influx, Settings
 from kerege_collector.stages import STAGES, Stages
-from kerege_collector.stores import RetryLater, Store
+from kerege_collector.stores import RetryLater
 from kerege_collector.stores.sqlite import SqliteStore
 from kerege_collector.systemd import notify
 from kerege_collector.timekeeping import Timekeeper
-from kerege_collector.trouble import CLOCK, HANGS, INBOX_DEAD, NO_BROKER
+from kerege_collector.trouble import CLOCK, HANGS, INBOX_DEAD, NO_BROKER, VERDICTS
+from kerege_collector.witness import Witness
+
+if TYPE_CHECKING:
+    from kerege_collector.stores.influx import InfluxStore
 
 log = logging.getLogger(__name__)
 
@@ -97,22 +103,22 @@ class Service:
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self.settings = settings
         self._stopping = stopping
-        self._registry = _registry(settings)
-        self._tags = CenterTags(self._registry)
+        self._region = _region(settings)
+        self._tags = CenterTags(self._region.centers)
         self.stages = Stages()
         self.metrics = Metrics()
         self.timekeeper = Timekeeper(settings.clock.trust)
         self.ledger = _open_ledger(settings, stopping)
         self.store = _open_store(settings, self._tags, self.stages)
         self.gaps = GapCounts(self.ledger.books())
-        self.board = Board(lambda: self._registry, gaps=self.gaps.of)
+        self.board = Board(lambda: self._region.centers, gaps=self.gaps.of)
         self.board.restore(self.ledger.snapshots())
         self.inbox = Inbox(_broker(settings), self.stages)
         self.acks = Acks(self.inbox.publish, within_s=settings.ack_within_s, clock=self.timekeeper.quality, now_ms=_now_ms)
         books = Books(self.ledger.book)
         self._admission = Admission(
             books,
-            self._registry,
+            self._region.centers,
             admit_unknown=settings.unknown_centers == "admit",
             two_agents=lambda center: self.board.two_agents(center, _now_ms() // 1000),
             clock_is_right=lambda: self.timekeeper.quality() == "synced",
@@ -126,27 +132,31 @@ class Service:
             acks=self.acks,
             board=self.board,
             gaps=self.gaps,
+            witness=Witness(self.ledger.runs, lambda: self._region),
             counts=self.metrics,
             stages=self.stages,
         )
         self.pipeline = Pipeline(parts, BatchLimits(settings.batch.max_reports, settings.batch.wait_s))
+        store = _open_store(settings, self._tags, self.stages)  # of its own: each is used by one thread
+        self.clerk = Clerk(Desk(self.ledger, store, self.board, lambda: self._region))
         self._watch()
 
     def reload(self) -> None:
         """Read the registry again; a bad file changes nothing, and is said."""
         try:
-            registry = _registry(self.settings)
+            region = _region(self.settings)
         except SettingsError as error:
             log.error("centers.not_reloaded", extra={"fields": {"mistakes": "; ".join(error.mistakes)}})  # noqa: TRY400 - the text says it all
             return
-        self._registry = registry
-        self._admission.registered = registry
-        self._tags.use(registry)
-        log.info("centers.reloaded", extra={"fields": {"centers": len(registry)}})
+        self._region = region
+        self._admission.registered = region.centers
+        self._tags.use(region.centers)
+        log.info("centers.reloaded", extra={"fields": {"centers": len(region.centers)}})
 
     def serve(self, wants_reload: threading.Event) -> int:
         """Run until told to stop, or until a part dies; returns the exit status."""
         worker = threading.Thread(target=self.pipeline.run, name="worker", daemon=True)
+        clerk = threading.Thread(target=self.clerk.run, name="clerk", daemon=True)
         server = web.WebServer(self.settings.http, self)
         server.start()
         self.inbox.start()
@@ -155,12 +165,15 @@ class Service:
         gc.freeze()  # what is there now stays
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         worker.start()
+        clerk.start()
         notify("READY=1")
-        log.info("collector.started", extra={"fields": {"store": self.settings.store.kind, "centers": len(self._registry)}})
-        status = self._look_after(worker, server, wants_reload)
+        log.info("collector.started", extra={"fields": {"store": self.settings.store.kind, "centers": len(self._region.centers)}})
+        status = self._look_after({"worker": worker, "clerk": clerk}, server, wants_reload)
         notify("STOPPING=1")
         self.pipeline.stop()
+        self.clerk.stop()
         worker.join(STOP_S)
+        clerk.join(STOP_S)
         self.inbox.stop()
         server.stop()
         log.info("collector.stopped")
@@ -177,6 +190,8 @@ class Service:
             found.append(NO_BROKER)
         if self.pipeline.trouble:
             found.append(self.pipeline.trouble)
+        if self.clerk.trouble:
+            found.append(f"{VERDICTS}: {self.clerk.trouble}")
         if not self.inbox.alive:
             found.append(INBOX_DEAD)
         if self._is_stuck():
@@ -186,12 +201,12 @@ class Service:
             found.append(f"{CLOCK}: {clock.detail}")
         return found
 
-    def _look_after(self, worker: threading.Thread, server: web.WebServer, wants_reload: threading.Event) -> int:
+    def _look_after(self, threads: Mapping[str, threading.Thread], server: web.WebServer, wants_reload: threading.Event) -> int:
         while not self._stopping.wait(TURN_S):
             if wants_reload.is_set():
                 wants_reload.clear()
                 self.reload()
-            alive = {"worker": worker.is_alive(), "inbox": self.inbox.alive, "web": server.alive}
+            alive = {name: thread.is_alive() for name, thread in threads.items()} | {"inbox": self.inbox.alive, "web": server.alive}
             if not all(alive.values()):
                 log.critical("collector.part_died", extra={"fields": alive})
                 return BROKEN
@@ -215,6 +230,7 @@ class Service:
         watch("kerege_acks_waiting", "Acks held back to be sent together", lambda: float(len(self.acks)))
         watch("kerege_quarantine_rows", "Rows in quarantine", lambda: float(self.ledger.quarantine_rows))
         cpu: dict[str, Callable[[], float]] = {stage: lambda stage=stage: self.stages.cpu_s[stage] for stage in STAGES}  # type: ignore[misc]
+        watch("kerege_verdict_cpu_seconds", "CPU time of the thread that makes verdicts", lambda: self.clerk.cpu_s)
         self.metrics.watch_each("kerege_stage_cpu_seconds", "CPU time by stage of the hot path", "stage", cpu)
 
 
@@ -251,8 +267,8 @@ def _setter(event: threading.Event) -> Callable[[int, FrameType | None], None]:
     return lambda _, __: event.set()
 
 
-def _registry(settings: Settings) -> Registry:
-    return centers.load(settings.centers_file, may_be_absent=settings.unknown_centers == "admit")
+def _region(settings: Settings) -> Region:
+    return centers.load_region(settings.centers_file, may_be_absent=settings.unknown_centers == "admit")
 
 
 def _open_ledger(settings: Settings, stopping: threading.Event) -> Ledger:
@@ -267,7 +283,7 @@ def _open_ledger(settings: Settings, stopping: threading.Event) -> Ledger:
                 raise InterruptedError from trouble
 
 
-def _open_store(settings: Settings, tags: Callable[[str], str], stages: Stages) -> Store:
+def _open_store(settings: Settings, tags: Callable[[str], str], stages: Stages) -> "SqliteStore | InfluxStore":
     store = settings.store
     if isinstance(store, Influx):
         from kerege_collector.stores.influx import InfluxAccess, InfluxStore  # noqa: PLC0415 - it takes a second and 30 MB to load

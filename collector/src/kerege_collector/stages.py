@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-STAGES: Final = ("inbox", "admit", "points", "store", "ledger", "board", "ack")
+STAGES: Final = ("inbox", "admit", "points", "store", "evidence", "ledger", "board", "ack")
 """inbox: the network thread (paho, TLS, sockets). The others are parts of the worker; store is the client or SQLite itself."""
 
 

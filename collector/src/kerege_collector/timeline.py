@@ -169,7 +169,7 @@ def seconds(found: Iterable[Interval]) -> dict[tuple[str, str | None], int]:
 def _claims(evidence: Evidence, end_s: int) -> list[_Claim]:
     ordered = sorted(evidence.runs, key=lambda run: (run.epoch, run.first_seq, run.first_s))
     epochs = {epoch: list(runs) for epoch, runs in groupby(ordered, key=lambda run: run.epoch)}
-    started = {start.epoch: start for start in sorted(evidence.starts)}
+    started = {start.epoch: start for start in sorted(evidence.starts, key=repr)}
     claims: list[_Claim] = []
     for epoch, runs in epochs.items():
         claims += _epoch_claims(runs, started.get(epoch), evidence.heartbeat_s)
@@ -218,7 +218,7 @@ def _silence(before: Run, after: Run, held_s: int) -> Iterator[_Claim]:
 def _start_claims(evidence: Evidence, epochs: dict[str, list[Run]]) -> Iterator[_Claim]:
     """What a boot says of the silence before it."""
     alone_s = int(evidence.heartbeat_s * ALONE_HEARTBEATS)
-    goodbyes = {goodbye.epoch: goodbye for goodbye in sorted(evidence.goodbyes)}
+    goodbyes = {goodbye.epoch: goodbye for goodbye in sorted(evidence.goodbyes, key=repr)}
     for start in evidence.starts:
         known = epochs.get(start.previous_epoch or "", ())
         alive_s = max([run.alive_s for run in known if run.alive_s <= start.time_s] + [start.last_alive_s or 0])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from kerege_collector.board import CAUSES
+from kerege_collector.causes import CAUSES
 from kerege_collector.centers import ANY_KIND, Region, Thresholds
 from kerege_collector.quality import Quality
 from kerege_collector.stores import Row
@@ -80,7 +80,7 @@ class Witness:
         self._findings = Findings()
 
     def take(self, rows: Iterable[Row]) -> None:
-        """These records are in the store. Raises RetryLater where the ledger is needed and away; then call `forget`."""
+        """These records are in the store. Raises RetryLater where the ledger is needed and away; then call `forget` and begin anew."""
         region = self._region()
         for row in rows:
             entry = region.centers.get(row.center)
@@ -127,7 +127,8 @@ class Witness:
 
     def forget(self) -> None:
         """What was found is not to be written: the batch has failed, and will come again."""
-        self._epochs.clear()
+        for key in self._touched:
+            self._epochs.pop(key, None)
         self._touched.clear()
         self._findings = Findings()
 

@@ -20,7 +20,7 @@ from kerege_collector.admit import (
 )
 from kerege_collector.figures import Say
 from kerege_collector.sightings import AWAITING, COULD_NOT, NEVER_SEEN, NO_LIVE_TICK, SILENT
-from kerege_collector.trouble import CLOCK, HANGS, INBOX_DEAD, LEDGER, NO_BROKER, QUARANTINE, STORE
+from kerege_collector.trouble import CLOCK, HANGS, INBOX_DEAD, LEDGER, NO_BROKER, QUARANTINE, STORE, VERDICTS
 
 
 def N_(text: str) -> str:  # noqa: N802 - gettext's own name for a text that is translated where it is shown
@@ -78,6 +78,7 @@ TROUBLES: Final[Mapping[str, str]] = {
     QUARANTINE: N_("The quarantine is full: what cannot be stored stays at the centers."),
     INBOX_DEAD: N_("A part of the collector has died (inbox); it is about to be started again."),
     HANGS: N_("The collector hangs; it is about to be started again."),
+    VERDICTS: N_("Verdicts cannot be written at present; they are made up for as soon as they can."),
     CLOCK: N_("The clock of this server is not known to be right. It is everybody's time: all records are marked unsynced until it is."),
 }
 """What is wrong with the collector itself."""

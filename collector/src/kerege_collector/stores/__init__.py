@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+from kerege_collector.state_points import StatePoint
 from kerege_wire import Body
 
 
@@ -64,6 +65,16 @@ class Store(Protocol):
 
     def tidy(self, now_s: int) -> None:
         """A small step of housekeeping between batches. Raises RetryLater."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class StateStore(Protocol):
+    """What the clerk needs of a store."""
+
+    def write_states(self, points: Sequence[StatePoint]) -> None:
+        """Make ``state`` points durable, over those that are there for the same minute. Raises RetryLater."""
 
     def close(self) -> None:
         """Let go of files and connections."""

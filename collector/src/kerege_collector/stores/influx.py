@@ -25,6 +25,8 @@ from urllib3.exceptions import TimeoutError as HttpTimeoutError
 
 from kerege_collector.points import line
 from kerege_collector.stages import Stages
+from kerege_collector.state_points import StatePoint
+from kerege_collector.state_points import line as state_line
 from kerege_collector.stores import Rejected, RetryLater, Row
 
 MAX_LINES: Final = 5000
@@ -100,6 +102,17 @@ class InfluxStore:
             rejected += self._write(part, lines)
         return rejected
 
+    def write_states(self, points: Sequence[StatePoint]) -> None:
+        """Write ``state`` points. InfluxDB 1.x and 2.x put the fields of a repeat over those that are there. Raises RetryLater."""
+        if not points:
+            return
+        try:
+            self._post("\n".join([state_line(point, self._tags(point.center)) for point in points]).encode())
+        except ApiException as error:
+            self._answered([], [], error)
+        except (HTTPError, OSError) as error:
+            raise RetryLater("unreachable", str(error)) from error
+
     def tidy(self, now_s: int) -> None:
         """The server forgets by its own retention policy."""
 
@@ -149,11 +162,11 @@ class InfluxStore:
 
     def _answered(self, rows: Sequence[Row], lines: Sequence[str], error: ApiException) -> list[Rejected]:
         status, said = error.status or 0, _words(error)
-        if status in (400, 422) and _is_influx(error):
+        if status in (400, 422) and _is_influx(error) and rows:
             return self._refused(rows, lines, status, said)
         if status == 413 and len(rows) > 1:
             return self._halve(rows, lines)
-        if status == 413:
+        if status == 413 and rows:
             return [Rejected(rows[0], f"413: {said}")]
         if status == 0:  # the client's word for a TLS failure
             raise RetryLater("unreachable", str(error.reason)) from error

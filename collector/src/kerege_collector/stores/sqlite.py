@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from kerege_collector.sqlite_trouble import retry_later
+from kerege_collector.state_points import STATE_NUMBERS, StatePoint
 from kerege_collector.stores import Rejected, RetryLater, Row
 from kerege_wire import Body, WireError, series_of
 from kerege_wire.fields import write_fields
@@ -31,7 +32,8 @@ TIDY_EVERY_S: Final = 10
 TIDY_ROWS: Final = 1000
 """Rows looked at in one step: a few milliseconds."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""1: records. 2: also the ``state`` points."""
 
 # one transaction: who reads beside it finds everything or nothing, and a crash in between leaves nothing
 _SCHEMA: Final = f"""
@@ -44,6 +46,11 @@ CREATE TABLE IF NOT EXISTS records (
     UNIQUE (center, epoch, seq)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS records_by_time ON records (center, kind, time);
+CREATE TABLE IF NOT EXISTS states (
+    center TEXT NOT NULL, time INTEGER NOT NULL, state INTEGER NOT NULL, state_text TEXT NOT NULL,
+    cause INTEGER NOT NULL, cause_text TEXT, silence_s INTEGER, open INTEGER,
+    PRIMARY KEY (center, time)
+) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
@@ -52,6 +59,14 @@ _INSERT: Final = """
 INSERT OR IGNORE INTO records (center, epoch, seq, time, kind, target, clock, within_s, body, received)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+
+_PUT_STATE: Final = """
+INSERT INTO states (center, time, state, state_text, cause, cause_text, silence_s, open) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (center, time) DO UPDATE SET state = excluded.state, state_text = excluded.state_text, cause = excluded.cause,
+cause_text = excluded.cause_text, silence_s = coalesce(excluded.silence_s, silence_s), open = coalesce(excluded.open, open)
+"""
+
+_FORGET_STATES: Final = "DELETE FROM states WHERE time < ?"
 
 # ids grow in the order of arrival, so the oldest stand first and no index is needed to find them
 _FORGET: Final = """
@@ -88,6 +103,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._tidied_s = 0
+        self._states_tidied_s = 0
 
     def write(self, rows: Sequence[Row]) -> list[Rejected]:
         """Insert the rows in one transaction; those that are there already stay as they are. Raises RetryLater."""
@@ -100,6 +116,28 @@ class SqliteStore:
             raise self._trouble(error) from error
         return []
 
+    def write_states(self, points: Sequence[StatePoint]) -> None:
+        """Put the points over those of the same minutes. Raises RetryLater."""
+        values = [
+            (
+                point.center,
+                point.time_s,
+                STATE_NUMBERS[point.state],
+                point.state,
+                point.cause_number,
+                point.cause,
+                point.silence_s,
+                point.open,
+            )
+            for point in points
+        ]
+        try:
+            connection = self._open()
+            with connection:
+                connection.executemany(_PUT_STATE, values)
+        except (sqlite3.Error, OSError) as error:
+            raise self._trouble(error) from error
+
     def tidy(self, now_s: int) -> None:
         """Forget at most TIDY_ROWS of the oldest records. Raises RetryLater."""
         if abs(now_s - self._tidied_s) < TIDY_EVERY_S:
@@ -109,6 +147,9 @@ class SqliteStore:
             connection = self._open()
             with connection:
                 forgotten = connection.execute(_FORGET, (TIDY_ROWS, now_s - self._retention_s)).rowcount
+                if now_s - self._states_tidied_s >= DAY_S:  # a few for each center and day: no index is worth it
+                    self._states_tidied_s = now_s
+                    connection.execute(_FORGET_STATES, (now_s - self._retention_s,))
             if forgotten == TIDY_ROWS:
                 self._tidied_s = 0  # there is more: the next step need not wait
         except (sqlite3.Error, OSError) as error:

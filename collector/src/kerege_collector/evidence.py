@@ -1,0 +1,176 @@
+"""Evidence in the ledger: written with the promises of a batch, read back around a window for the timeline.
+
+All functions work in the transaction of their caller; what the database raises is the caller's to map.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from kerege_collector import evidence_tables as tables
+from kerege_collector import verdict_tables
+from kerege_collector.quality import Quality
+from kerege_collector.schema import put
+from kerege_collector.timeline import ALONE_HEARTBEATS, HELD_HEARTBEATS, PAIR_S, Bad, Correction, Evidence, Goodbye, Run, Standing, Start
+from kerege_collector.witness import Findings
+
+BEGINNING: Final = 0
+FAR: Final = 1 << 40
+"""Beyond all times that records may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dirty:
+    """Of this center evidence has come that verdicts have not seen."""
+
+    start_s: int
+    end_s: int
+    why: str
+
+
+def put_findings(connection: sa.Connection, found: Findings) -> None:
+    """Write what the worker has found, and the spans that it concerns."""
+    for center, epoch, first_seq in found.gone:
+        run = tables.run.c
+        connection.execute(sa.delete(tables.run).where(run.center == center, run.epoch == epoch, run.first_seq == first_seq))
+    put(connection, tables.run, [{"center": center, **run._asdict()} for center, run in found.runs])
+    put(connection, tables.start, _unique({(center, start.epoch): {"center": center, **start._asdict()} for center, start in found.starts}))
+    for center, birth, goodbye in found.goodbyes:
+        _put_goodbye(connection, center, birth, goodbye)
+    signs = {(center, sign.time_s, target): {"center": center, "target": target, **sign._asdict()} for center, target, sign in found.bad}
+    put(connection, tables.bad, _unique(signs))
+    for (center, day, is_open), quality in found.quality.items():
+        _add_quality(connection, {"center": center, "day": day.isoformat(), "open": is_open}, quality)
+    touch(connection, found.dirty)
+
+
+def touch(connection: sa.Connection, spans: dict[str, tuple[int, int, str]]) -> None:
+    """Let the verdicts look at these spans again: center → (from, to, why)."""
+    if not spans:
+        return
+    waiting = dirty(connection, spans)
+    rows = []
+    for center, (start_s, end_s, why) in spans.items():
+        was = waiting.get(center, Dirty(start_s, end_s, why))
+        rows.append({"center": center, "start_s": min(start_s, was.start_s), "end_s": max(end_s, was.end_s), "why": was.why})
+    put(connection, tables.dirty, rows)
+
+
+def dirty(connection: sa.Connection, centers: Iterable[str] | None = None) -> dict[str, Dirty]:
+    """The spans that wait, of these centers or of all."""
+    wanted = sa.select(tables.dirty)
+    names = None if centers is None else list(centers)
+    if names is not None and len(names) < 500:  # bound variables have a limit
+        wanted = wanted.where(tables.dirty.c.center.in_(names))
+    return {row.center: Dirty(row.start_s, row.end_s, row.why) for row in connection.execute(wanted)}
+
+
+def clean(connection: sa.Connection, center: str) -> None:
+    """The verdicts have looked."""
+    connection.execute(sa.delete(tables.dirty).where(tables.dirty.c.center == center))
+
+
+def runs_of(connection: sa.Connection, center: str, epoch: str) -> list[Run]:
+    """The runs of one epoch."""
+    run = tables.run.c
+    return [_run(row) for row in connection.execute(sa.select(tables.run).where(run.center == center, run.epoch == epoch))]
+
+
+def first_and_last(connection: sa.Connection, center: str) -> tuple[int, Run] | None:
+    """When a center was first measured, and its latest run; None where it never was."""
+    run = tables.run.c
+    first_s = connection.execute(sa.select(sa.func.min(run.first_s)).where(run.center == center)).scalar_one()
+    if first_s is None:
+        return None
+    latest = sa.select(tables.run).where(run.center == center).order_by(run.alive_s.desc(), run.first_seq.desc()).limit(1)
+    return first_s, _run(connection.execute(latest).one())
+
+
+def widened(connection: sa.Connection, center: str, span: Dirty, heartbeat_s: int) -> tuple[int, int]:
+    """The span with all seconds of which its evidence may speak: as far as the evidence next to it on either side."""
+    held_s = max(int(heartbeat_s * HELD_HEARTBEATS), PAIR_S * 2)
+    run = tables.run.c
+    early_s, late_s = span.start_s - held_s, span.end_s + held_s
+    mine = sa.select(sa.func.max(run.alive_s)).where(run.center == center)
+    if not _covers(connection, center, early_s):
+        before_s = connection.execute(mine.where(run.alive_s < early_s)).scalar_one()
+        early_s = BEGINNING if before_s is None else before_s
+    if not _covers(connection, center, late_s):
+        after_s = connection.execute(sa.select(sa.func.min(run.first_s)).where(run.center == center, run.first_s > late_s)).scalar_one()
+        late_s = FAR if after_s is None else after_s
+    return early_s, late_s
+
+
+def load(connection: sa.Connection, center: str, start_s: int, end_s: int, *, heartbeat_s: int, standing: Iterable[Standing]) -> Evidence:
+    """All evidence that may speak for a second of [start_s, end_s)."""
+    run, start, goodbye, bad = tables.run.c, tables.start.c, tables.goodbye.c, tables.bad.c
+    margin_s = int(heartbeat_s * (1 + ALONE_HEARTBEATS))
+    before_s = connection.execute(
+        sa.select(sa.func.max(run.alive_s)).where(run.center == center, run.alive_s < start_s - margin_s)
+    ).scalar_one()
+    after_s = connection.execute(
+        sa.select(sa.func.min(run.first_s)).where(run.center == center, run.first_s > end_s + margin_s)
+    ).scalar_one()
+    early_s = start_s - margin_s if before_s is None else before_s
+    late_s = end_s + margin_s if after_s is None else after_s
+    runs = connection.execute(sa.select(tables.run).where(run.center == center, run.alive_s >= early_s, run.first_s <= late_s))
+    starts = connection.execute(sa.select(tables.start).where(start.center == center, start.time_s >= early_s))
+    said = connection.execute(
+        sa.select(tables.goodbye).where(goodbye.center == center, goodbye.time_s >= early_s, goodbye.time_s <= late_s)
+    )
+    signs = connection.execute(
+        sa.select(tables.bad).where(bad.center == center, bad.time_s >= start_s - 2 * PAIR_S, bad.time_s <= end_s + 2 * PAIR_S)
+    )
+    return Evidence(
+        runs=[_run(row) for row in runs],
+        starts=[_start(row) for row in starts],
+        goodbyes=[Goodbye(row.epoch, row.time_s, row.why) for row in said],
+        bad=[Bad(row.time_s, row.why, row.strong) for row in signs],
+        corrections=corrections(connection, center, start_s, end_s),
+        standing=list(standing),
+        heartbeat_s=heartbeat_s,
+    )
+
+
+def corrections(connection: sa.Connection, center: str, start_s: int, end_s: int) -> list[Correction]:
+    """What people have corrected in a span, in the order in which they did."""
+    table = verdict_tables.correction
+    wanted = sa.select(table).where(table.c.center == center, table.c.start_s < end_s, table.c.end_s > start_s).order_by(table.c.id)
+    return [Correction(row.start_s, row.end_s, row.state, row.cause) for row in connection.execute(wanted)]
+
+
+def _covers(connection: sa.Connection, center: str, time_s: int) -> bool:
+    run = tables.run.c
+    wanted = sa.select(run.epoch).where(run.center == center, run.first_s <= time_s, run.alive_s >= time_s, run.state.is_not(None)).limit(1)
+    return connection.execute(wanted).first() is not None
+
+
+def _put_goodbye(connection: sa.Connection, center: str, birth: int, goodbye: Goodbye) -> None:
+    """The first arrival counts: the broker may say a retained one again, weeks later."""
+    key = tables.goodbye.c
+    known = sa.select(key.epoch).where(key.center == center, key.epoch == goodbye.epoch, key.birth == birth)
+    if connection.execute(known).first() is None:
+        connection.execute(sa.insert(tables.goodbye).values(center=center, birth=birth, **goodbye._asdict()))
+
+
+def _add_quality(connection: sa.Connection, key: dict[str, Any], quality: Quality) -> None:
+    column = tables.quality.c
+    wanted = sa.select(column.sketch).where(*(column[name] == value for name, value in key.items()))
+    text = connection.execute(wanted).scalar_one_or_none()
+    total = Quality.from_json(text) if text else Quality()
+    total.merge(quality)
+    put(connection, tables.quality, [{**key, "sketch": total.to_json()}])
+
+
+def _unique(rows: dict[Any, dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(rows.values())
+
+
+def _run(row: sa.Row[Any]) -> Run:
+    return Run(*(getattr(row, name) for name in Run._fields))
+
+
+def _start(row: sa.Row[Any]) -> Start:
+    return Start(*(getattr(row, name) for name in Start._fields))
