@@ -5,12 +5,15 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Final
 
 import pytest
 
 from kerege_collector.board import Board
-from kerege_collector.centers import Center, Link
+from kerege_collector.centers import Center, Link, Region
+from kerege_collector.ledger import Ledger
 from kerege_collector.metrics import Metrics
 from kerege_collector.settings import Http
 from kerege_collector.timekeeping import ClockState, Timekeeper
@@ -36,6 +39,8 @@ class House:
             for name, (label, district) in NAMES.items()
         }
         self.board = Board(lambda: self.registry, gaps=lambda center: 12 if center == "ulan" else 0)
+        self.region = Region(self.registry, {}, {})
+        self.ledger = Ledger(Path(mkdtemp()) / "ledger.db")
         self.metrics = Metrics()
         self.clock = ClockState(True, "synchronised", 12.0, 3.0)
         self.timekeeper = Timekeeper("kernel", ask=lambda: self.clock, now_s=time.monotonic)

@@ -165,3 +165,26 @@ def wall_clock_is(house: House, expected: object) -> bool:
     """Does the agent's latest host record say so of its machine's wall clock, in seconds from the truth?"""
     told = [record["fields"].get("wall_clock_error_s") for record in house.stored() if record["kind"] == "host"]
     return bool(told) and told[-1] == expected
+
+
+def test_what_was_measured_becomes_a_verdict_and_a_state_point(build: Build, influxd: Influxd, tmp_path: Path) -> None:
+    """Within two minutes the API explains the verdict on the first tick, and InfluxDB has the point of each registered center."""
+    influxd.empty()
+    house = build(store=influx_store(influxd.target, tmp_path / "collector")).start()
+    house.await_records(3)
+
+    def states() -> dict[str, str]:
+        return {
+            row["center"]: row["state_text"]
+            for row in influxd.query("SELECT * FROM state")
+            if row["state_text"] != "up" or row["center"] == CENTER
+        }
+
+    wait_until(
+        lambda: states().get(CENTER) == "up" and states().get("other") == "unknown", "points", house=house, deadline_s=2 * DEADLINE_S
+    )
+    wait_until(lambda: house.collector.get(f"/api/v1/timeline/{CENTER}")["intervals"], "a verdict", house=house, deadline_s=2 * DEADLINE_S)
+    first = house.collector.get(f"/api/v1/timeline/{CENTER}")["intervals"][0]
+    said = house.collector.get(f"/api/v1/explain/{CENTER}?time={first['start_s']}")
+    assert said["verdict"]["state"] in {"up", "unknown"}
+    assert any(piece["words"].startswith("ticks said up") for piece in said["evidence"])

@@ -1,4 +1,4 @@
-"""``kerege-collector``: run | check | status | centers | records | quarantine | export.
+"""``kerege-collector``: run | check | status | centers | records | quarantine | timeline | explain | export.
 
 Exit status: 0 well, 1 what was asked about is not well, 2 wrong usage or settings. Each command imports only what it needs.
 """
@@ -23,6 +23,7 @@ DEFAULT_SETTINGS: Final = Path("/etc/kerege/collector.toml")
 NEEDS_FILES: Final = frozenset({"run", "check"})
 """Commands that use certificates, keys and secrets: the others may be run by somebody who may not read them."""
 
+WEEK_S: Final = 7 * 86_400
 INTERRUPTED: Final = 130
 """As a shell reports SIGINT."""
 
@@ -54,6 +55,10 @@ def parser() -> argparse.ArgumentParser:
     add("centers", "each center with its state now")
     _add_records(add("records", "what is stored, each record with its identity"))
     _add_quarantine(add("quarantine", "what could not be stored"), common)
+    _add_timeline(add("timeline", "the verdicts on a center: in what state it was, and by which evidence"))
+    explanation = add("explain", "why a center has the verdict that it has at a moment: every piece of evidence")
+    explanation.add_argument("center", type=_checked(_center))
+    explanation.add_argument("time", type=_checked(_time), help="2026-11-01T10:00+05:00, 2h (ago); UTC without a zone")
     _add_export(add("export", "copy the embedded store's records into InfluxDB; run again, it goes on where it stopped"))
     return top
 
@@ -64,6 +69,12 @@ def _add_records(command: argparse.ArgumentParser) -> None:
     command.add_argument("--since", type=_checked(_time), metavar="TIME", help="measured at this time or later: 2026-11-01, 2h (ago); UTC")
     command.add_argument("--until", type=_checked(_time), metavar="TIME", help="measured before this time")
     command.add_argument("--follow", action="store_true", help="show what is stored from now on, until Ctrl-C")
+
+
+def _add_timeline(command: argparse.ArgumentParser) -> None:
+    command.add_argument("center", type=_checked(_center))
+    command.add_argument("--from", type=_checked(_time), dest="since", metavar="TIME", help="2026-11-01, 2h (ago); UTC (default: 7d)")
+    command.add_argument("--to", type=_checked(_time), dest="until", metavar="TIME", help="before this time (default: now)")
 
 
 def _add_quarantine(command: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
@@ -182,6 +193,22 @@ def _quarantine(options: argparse.Namespace, settings: Settings, *, as_json: boo
     return work(settings, options.ids, reason=options.reason, as_json=as_json)
 
 
+def _timeline(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    from kerege_collector import verdict_commands
+
+    until_s = int(time.time()) if options.until is None else options.until
+    since_s = until_s - WEEK_S if options.since is None else options.since
+    if since_s >= until_s:
+        raise UsageError("timeline: --from must be before --to")
+    return verdict_commands.show_timeline(settings, options.center, since_s, until_s, as_json=as_json)
+
+
+def _explain(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    from kerege_collector import verdict_commands
+
+    return verdict_commands.show_explanation(settings, options.center, options.time, as_json=as_json)
+
+
 def _export(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
     from kerege_collector import centers, export
     from kerege_collector.opening import open_influx
@@ -206,5 +233,7 @@ _COMMANDS: Final[dict[str, Callable[..., int]]] = {
     "centers": _centers,
     "records": _records,
     "quarantine": _quarantine,
+    "timeline": _timeline,
+    "explain": _explain,
     "export": _export,
 }

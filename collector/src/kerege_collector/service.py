@@ -103,22 +103,22 @@ class Service:
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self.settings = settings
         self._stopping = stopping
-        self._region = _region(settings)
-        self._tags = CenterTags(self._region.centers)
+        self.region = _region(settings)
+        self._tags = CenterTags(self.region.centers)
         self.stages = Stages()
         self.metrics = Metrics()
         self.timekeeper = Timekeeper(settings.clock.trust)
         self.ledger = _open_ledger(settings, stopping)
         self.store = _open_store(settings, self._tags, self.stages)
         self.gaps = GapCounts(self.ledger.books())
-        self.board = Board(lambda: self._region.centers, gaps=self.gaps.of)
+        self.board = Board(lambda: self.region.centers, gaps=self.gaps.of)
         self.board.restore(self.ledger.snapshots())
         self.inbox = Inbox(_broker(settings), self.stages)
         self.acks = Acks(self.inbox.publish, within_s=settings.ack_within_s, clock=self.timekeeper.quality, now_ms=_now_ms)
         books = Books(self.ledger.book)
         self._admission = Admission(
             books,
-            self._region.centers,
+            self.region.centers,
             admit_unknown=settings.unknown_centers == "admit",
             two_agents=lambda center: self.board.two_agents(center, _now_ms() // 1000),
             clock_is_right=lambda: self.timekeeper.quality() == "synced",
@@ -132,13 +132,13 @@ class Service:
             acks=self.acks,
             board=self.board,
             gaps=self.gaps,
-            witness=Witness(self.ledger.runs, lambda: self._region),
+            witness=Witness(self.ledger.runs, lambda: self.region),
             counts=self.metrics,
             stages=self.stages,
         )
         self.pipeline = Pipeline(parts, BatchLimits(settings.batch.max_reports, settings.batch.wait_s))
         store = _open_store(settings, self._tags, self.stages)  # of its own: each is used by one thread
-        self.clerk = Clerk(Desk(self.ledger, store, self.board, lambda: self._region))
+        self.clerk = Clerk(Desk(self.ledger, store, self.board, lambda: self.region))
         self._watch()
 
     def reload(self) -> None:
@@ -148,7 +148,7 @@ class Service:
         except SettingsError as error:
             log.error("centers.not_reloaded", extra={"fields": {"mistakes": "; ".join(error.mistakes)}})  # noqa: TRY400 - the text says it all
             return
-        self._region = region
+        self.region = region
         self._admission.registered = region.centers
         self._tags.use(region.centers)
         log.info("centers.reloaded", extra={"fields": {"centers": len(region.centers)}})
@@ -167,7 +167,7 @@ class Service:
         worker.start()
         clerk.start()
         notify("READY=1")
-        log.info("collector.started", extra={"fields": {"store": self.settings.store.kind, "centers": len(self._region.centers)}})
+        log.info("collector.started", extra={"fields": {"store": self.settings.store.kind, "centers": len(self.region.centers)}})
         status = self._look_after({"worker": worker, "clerk": clerk}, server, wants_reload)
         notify("STOPPING=1")
         self.pipeline.stop()

@@ -44,6 +44,13 @@ def read(connection: sa.Connection, center: str, start_s: int, end_s: int) -> li
     return [_clipped(_interval(row), start_s, end_s) for row in connection.execute(wanted.order_by(column.start_s))]
 
 
+def around(connection: sa.Connection, center: str, time_s: int) -> list[Interval]:
+    """The interval that holds a second, whole; empty where there is no verdict on it."""
+    column = tables.interval.c
+    wanted = sa.select(tables.interval).where(column.center == center, column.start_s <= time_s, column.end_s > time_s)
+    return [_interval(row) for row in connection.execute(wanted)]
+
+
 def write(connection: sa.Connection, center: str, found: Sequence[Interval], said_s: int, why: str) -> list[tuple[int, int]]:
     """Let these intervals be what we say of their span; returns the parts that are revised."""
     start_s, end_s = found[0].start_s, found[-1].end_s

@@ -2,6 +2,8 @@
 
 /                  each center's state now, for people
 /api/v1/centers    the same as JSON
+/api/v1/timeline/CENTER?from=&to=      its verdicts (docs/verdicts.md), as `verdict_views` makes them
+/api/v1/explain/CENTER?time=           why one of them is as it is
 /healthz           200, or 503 with the reasons
 /metrics           for Prometheus
 /generate_204      the agents' portal check: nothing, in as few bytes as HTTP has
@@ -31,12 +33,15 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from kerege_collector.board import Board, CenterRow, counts
+from kerege_collector.centers import Region
 from kerege_collector.languages import preferred
+from kerege_collector.ledger import Ledger
 from kerege_collector.listening import listen, url_of
 from kerege_collector.metrics import CONTENT_TYPE, Metrics
 from kerege_collector.page import Page
 from kerege_collector.settings import Http
 from kerege_collector.timekeeping import Timekeeper
+from kerege_collector.web_verdicts import verdict_routes
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +93,12 @@ class House(Protocol):
 
     @property
     def timekeeper(self) -> Timekeeper: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def region(self) -> Region: ...
 
     def trouble(self) -> list[str]: ...
 
@@ -164,9 +175,16 @@ def application(house: House, *, now_s: Callable[[], float] = time.time) -> Star
         return Response(status_code=204)
 
     _watch(house, view)
-    routes = {"/": index, "/api/v1/centers": centers, "/healthz": health, "/metrics": metrics, "/generate_204": nothing}
+    routes = {
+        "/": index,
+        "/api/v1/centers": centers,
+        "/healthz": health,
+        "/metrics": metrics,
+        "/generate_204": nothing,
+    }
     compression = Middleware(GZipMiddleware, minimum_size=MIN_COMPRESSED_BYTES)
-    return Starlette(routes=[Route(path, endpoint) for path, endpoint in routes.items()], middleware=[compression])
+    judged = verdict_routes(lambda: house.ledger, lambda: house.region, now_s=now_s, headers=HEADERS)
+    return Starlette(routes=[*(Route(path, endpoint) for path, endpoint in routes.items()), *judged], middleware=[compression])
 
 
 def _watch(house: House, view: View) -> None:

@@ -1,0 +1,75 @@
+"""The API's answers about verdicts: ``/api/v1/timeline/CENTER?from=&to=`` and ``/api/v1/explain/CENTER?time=`` (see `verdict_views`).
+
+400 with ``error`` where the question cannot be meant so, 503 where the ledger cannot be read now.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import sqlalchemy as sa
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from kerege_collector import verdict_views
+from kerege_collector.centers import Region
+from kerege_collector.ledger import Ledger
+from kerege_collector.records import time_of
+from kerege_collector.stores import RetryLater
+from kerege_wire.topics import is_center_id
+
+WEEK_S: Final = 7 * 86_400
+"""What is told where no beginning is asked for."""
+
+MAX_TIME_DIGITS: Final = 11
+
+Answer = Callable[[sa.Connection, Region, str], dict[str, Any]]
+
+
+def verdict_routes(
+    ledger: Callable[[], Ledger], region: Callable[[], Region], *, now_s: Callable[[], float], headers: Mapping[str, str]
+) -> list[Route]:
+    """The two routes, over the ledger and the registry of the moment."""
+
+    def judged(request: Request, answer: Answer) -> Response:
+        center = request.path_params["center"]
+        if not is_center_id(center):
+            return _refused(f'"{center[:60]}" cannot be a center\'s id')
+        try:
+            with ledger().transaction() as connection:
+                return JSONResponse(answer(connection, region(), center), headers=headers)
+        except ValueError as error:
+            return _refused(str(error))
+        except RetryLater as error:
+            return JSONResponse({"error": f"the ledger cannot be read now: {error}"}, status_code=503, headers=headers)
+
+    def _refused(why: str) -> Response:
+        return JSONResponse({"error": why}, status_code=400, headers=headers)
+
+    def timeline(request: Request) -> Response:
+        until_s = _time(request, "to", now_s(), lambda: int(now_s()))
+        since_s = _time(request, "from", now_s(), lambda: None if until_s is None else until_s - WEEK_S)
+        if since_s is None or until_s is None or since_s >= until_s:
+            return _refused("from and to: wanted times such as 2026-11-01T10:00Z or seconds since 1970, from before to")
+        return judged(request, lambda connection, known, center: verdict_views.timeline(connection, known, center, since_s, until_s))
+
+    def explain(request: Request) -> Response:
+        time_s = _time(request, "time", now_s(), lambda: None)
+        if time_s is None:
+            return _refused("time: wanted one such as 2026-11-01T10:00Z, or seconds since 1970")
+        return judged(request, lambda connection, known, center: verdict_views.explain(connection, known, center, time_s))
+
+    return [Route("/api/v1/timeline/{center}", timeline), Route("/api/v1/explain/{center}", explain)]
+
+
+def _time(request: Request, name: str, now_s: float, default: Callable[[], int | None]) -> int | None:
+    """A time of the query; None where it is none."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default()
+    if text.isascii() and text.isdecimal() and len(text) <= MAX_TIME_DIGITS:
+        return int(text)
+    try:
+        return time_of(text.replace(" ", "+"), now_s)  # a + that nobody has escaped arrives as a space
+    except (ValueError, OverflowError):
+        return None
