@@ -34,11 +34,11 @@ def test_a_cause_that_nobody_knows_has_a_number_of_its_own() -> None:
 
 def test_the_embedded_store_puts_a_verdict_over_the_live_point(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "records.db", retention_days=400)
-    store.write_states([StatePoint("demo", T, "unknown", "silent", 300, open=True)])
+    store.write_states([StatePoint("demo", T, "unknown", "silent", 300, open=True, incident=False)])
     store.write_states([StatePoint("demo", T, "off", "power")])
     store.close()
     with sqlite3.connect(tmp_path / "records.db") as connection:
-        assert connection.execute("SELECT * FROM states").fetchall() == [("demo", T, 4, "off", 7, "power", 300, 1)]
+        assert connection.execute("SELECT * FROM states").fetchall() == [("demo", T, 4, "off", 7, "power", 300, 1, 0)]
     connection.close()
 
 
@@ -58,7 +58,7 @@ def test_a_store_of_the_version_before_gets_the_table(tmp_path: Path) -> None:
 def test_the_document_has_every_field_and_number() -> None:
     text = DOC.read_text().partition("\n## state\n")[2]
     fields = set(re.findall(r"^\| `([a-z_]+)`", text, re.MULTILINE))
-    assert fields == {"state", "state_text", "cause", "cause_text", "silence_s", "open"}
+    assert fields == {"state", "state_text", "cause", "cause_text", "silence_s", "open", "incident"}
     for state, number in STATE_NUMBERS.items():
         assert f"{number} {state}" in text
     for cause, number in CAUSE_NUMBERS.items():

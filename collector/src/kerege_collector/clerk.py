@@ -1,4 +1,4 @@
-"""The thread that makes verdicts: each minute the judge's step and the live ``state`` points, and the points that revisions have changed.
+"""The thread that judges: incidents every few seconds; each minute verdicts, live ``state`` points, and those that revisions have changed.
 
 What cannot be written now waits where it is (``dirty`` and ``points_due`` in the ledger) and is said; nothing here ever stops an ack.
 """
@@ -12,19 +12,28 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from kerege_collector import verdict_tables, verdicts
+from kerege_collector import incidents, verdict_tables, verdicts
 from kerege_collector.alarm import Alarm
 from kerege_collector.board import Board
 from kerege_collector.centers import Region
-from kerege_collector.judge import Judge
+from kerege_collector.incident import NOTED, Rules, Seen, World
+from kerege_collector.incidents import scopes_of
+from kerege_collector.judge import Judge, counts_now
 from kerege_collector.ledger import Ledger
 from kerege_collector.state_points import MINUTE_S, StatePoint, of_intervals
 from kerege_collector.stores import RetryLater, StateStore
+from kerege_collector.timeline import OFF
 
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 """How often it is looked whether a minute has begun."""
+
+WATCH_EVERY_S: Final = 5
+"""How often it is looked for incidents: a part of the time from cut to notice."""
+
+OWN_AFTER_S: Final = 60
+"""Our own trouble that passes sooner is nobody's business; until a while after it nothing is said of the centers all the same."""
 
 SPANS_AT_ONCE: Final = 100
 POINTS_AT_ONCE: Final = 5000
@@ -38,6 +47,8 @@ class Desk:
     store: StateStore
     board: Board
     region: Callable[[], Region]
+    own: Callable[[], str]
+    """What keeps us from hearing the centers, "" where nothing does."""
 
 
 class Clerk:
@@ -50,13 +61,21 @@ class Clerk:
         self._stopping = threading.Event()
         self._alarm = Alarm()
         self._minute = 0
-        self.trouble: str | None = None
-        """Why verdicts or their points cannot be written at present."""
+        self._rules = Rules()
+        self._watched_s = 0
+        self._well_since_s = now_s()
+        self._in_trouble_since_s: int | None = None
+        self._afflicted: frozenset[str] = frozenset()
+        self._failures: dict[str, str] = {}
         self.cpu_s = 0.0
 
     def run(self) -> None:
         while not self._stopping.wait(LOOK_S):
-            minute = self._now_s() // MINUTE_S
+            now_s = self._now_s()
+            if not 0 <= now_s - self._watched_s < WATCH_EVERY_S:
+                self._watched_s = now_s
+                self.watch(now_s)
+            minute = now_s // MINUTE_S
             if minute != self._minute:
                 self._minute = minute
                 self.step(minute * MINUTE_S)
@@ -67,27 +86,82 @@ class Clerk:
 
     def step(self, minute_s: int) -> None:
         """The work of one minute. Raises nothing."""
+        self._try("live", self._live, minute_s)
+        self._try("verdicts", self._verdicts, minute_s)
+
+    def watch(self, now_s: int) -> None:
+        """Look for incidents. Raises nothing."""
+        self._try("incidents", self._watch, now_s)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why something cannot be written at present."""
+        return "; ".join(self._failures.values()) or None
+
+    def _try(self, what: str, work: Callable[[int], None], at_s: int) -> None:
         started = time.thread_time()
-        trouble = [said for said in (self._try("live", self._live, minute_s), self._try("verdicts", self._verdicts, minute_s)) if said]
-        self.trouble = "; ".join(trouble) or None
+        try:
+            work(at_s)
+        except RetryLater as error:
+            self._say(what, str(error))
+        except Exception as error:  # a mistake of ours must not end the thread
+            if self._alarm.due(f"mistake {what}", time.monotonic()):
+                log.exception("clerk.failed", extra={"fields": {"what": what}})
+            self._say(what, f"{type(error).__name__}: {error}")
+        else:
+            if self._failures.pop(what, None) is not None:
+                self._alarm.over(what)
+                log.warning("clerk.works_again", extra={"fields": {"what": what}})
         self.cpu_s += time.thread_time() - started
 
-    def _try(self, what: str, work: Callable[[int], None], minute_s: int) -> str | None:
-        try:
-            work(minute_s)
-        except RetryLater as error:
-            reason = str(error)
-        except Exception as error:  # a mistake of ours must not end the thread
-            reason = f"{type(error).__name__}: {error}"
-            if self._alarm.due(f"{what} {reason}", time.monotonic()):
-                log.exception("clerk.failed", extra={"fields": {"what": what}})
-        else:
-            if self._alarm.over(what):
-                log.warning("clerk.works_again", extra={"fields": {"what": what}})
-            return None
+    def _say(self, what: str, why: str) -> None:
+        self._failures[what] = f"{what}: {why}"
         if self._alarm.due(what, time.monotonic()):
-            log.error("clerk.cannot_write", extra={"fields": {"what": what, "why": reason}})
-        return f"{what}: {reason}"
+            log.error("clerk.cannot_write", extra={"fields": {"what": what, "why": why}})
+
+    def _watch(self, now_s: int) -> None:
+        """One step of the incidents, from what the board shows now."""
+        region, rules = self._desk.region(), self._rules
+        own = self._own(now_s)
+        seen = [
+            Seen(
+                row.center,
+                scopes_of(entry),
+                entry.heartbeat_s,
+                region.calendar(row.center).open_since(now_s),
+                row.state,
+                row.cause,
+                row.since_s,
+                row.last_seen_s,
+                row.state == OFF,
+            )
+            for row in self._desk.board.rows(now_s)
+            if (entry := region.centers.get(row.center)) is not None
+            and counts_now(entry, region.calendar(entry.id), row.last_seen_s, now_s)
+        ]
+        with self._desk.ledger.writing() as connection:
+            quiet = incidents.quiet(connection, region.centers.values(), now_s)
+            lately = incidents.openings(connection, now_s - rules.flap_within_s)
+            world = World(now_s, seen, own, self._well_since_s, quiet, lately)
+            changes = incidents.advance(connection, world, rules)
+            self._afflicted = incidents.centers_of(incidents.current(connection))
+        for change in changes:
+            if change.what != NOTED:
+                incident = change.incident
+                fields: dict[str, object] = {"what": change.what, "number": incident.number, "scope": " ".join(incident.scope)}
+                fields |= {"kind": incident.kind, "cause": incident.cause, "centers": len(incident.centers)}
+                log.warning("clerk.incident", extra={"fields": fields})
+
+    def _own(self, now_s: int) -> str:
+        """Our own trouble, once it lasts; while there is any, nothing that we do not hear means anything."""
+        trouble = self._desk.own()
+        if not trouble:
+            self._in_trouble_since_s = None
+            return ""
+        self._well_since_s = now_s
+        if self._in_trouble_since_s is None:
+            self._in_trouble_since_s = now_s
+        return trouble if now_s - self._in_trouble_since_s >= OWN_AFTER_S else ""
 
     def _live(self, minute_s: int) -> None:
         """What is known now, of every registered center."""
@@ -100,6 +174,7 @@ class Clerk:
                 row.cause,
                 None if row.last_seen_s is None else max(minute_s - row.last_seen_s, 0),
                 region.calendar(row.center).is_open(minute_s),
+                row.center in self._afflicted,
             )
             for row in self._desk.board.rows(minute_s)
             if row.registered

@@ -1,4 +1,5 @@
-"""``kerege-collector``: run | check | status | centers | records | quarantine | timeline | explain | export.
+"""``kerege-collector``: run | check | status | centers | records | quarantine | timeline | explain | incidents | ack |
+snooze | resolve | maintain | export.
 
 Exit status: 0 well, 1 what was asked about is not well, 2 wrong usage or settings. Each command imports only what it needs.
 """
@@ -22,6 +23,9 @@ from kerege_wire.topics import is_center_id
 DEFAULT_SETTINGS: Final = Path("/etc/kerege/collector.toml")
 NEEDS_FILES: Final = frozenset({"run", "check"})
 """Commands that use certificates, keys and secrets: the others may be run by somebody who may not read them."""
+
+_REASONS: Final = ("lan", "terminal", "provider", "dns", "portal", "power", "shutdown", "agent", "unknown")
+"""As `incidents.REASONS`, without loading it for every command; a test keeps them the same."""
 
 WEEK_S: Final = 7 * 86_400
 INTERRUPTED: Final = 130
@@ -59,6 +63,20 @@ def parser() -> argparse.ArgumentParser:
     explanation = add("explain", "why a center has the verdict that it has at a moment: every piece of evidence")
     explanation.add_argument("center", type=_checked(_center))
     explanation.add_argument("time", type=_checked(_time), help="2026-11-01T10:00+05:00, 2h (ago); UTC without a zone")
+    add("incidents", "what is wrong now").add_argument("--all", action="store_true", dest="everything", help="also what is over")
+    add("ack", "say that somebody looks after an incident").add_argument("incident", type=int)
+    pause = add("snooze", "no reminders of an incident for a while")
+    pause.add_argument("incident", type=int)
+    pause.add_argument("until", type=_checked(_time), help="2026-11-01T10:00+05:00; UTC without a zone")
+    outcome = add("resolve", "say what the cause of an incident was: its centers' timelines are corrected")
+    outcome.add_argument("incident", type=int)
+    outcome.add_argument("--reason", required=True, choices=_REASONS)
+    work = add("maintain", "plan work: no incidents of what it breaks")
+    work.add_argument("scope", choices=("center", "satellite", "provider", "district"))
+    work.add_argument("name")
+    work.add_argument("--from", type=_checked(_time), dest="since", metavar="TIME", help="2026-11-01T10:00+05:00 (default: now)")
+    work.add_argument("--to", type=_checked(_time), dest="until", metavar="TIME", required=True)
+    work.add_argument("--why", default="", help="for those who look at it later")
     _add_export(add("export", "copy the embedded store's records into InfluxDB; run again, it goes on where it stopped"))
     return top
 
@@ -209,6 +227,46 @@ def _explain(options: argparse.Namespace, settings: Settings, *, as_json: bool) 
     return verdict_commands.show_explanation(settings, options.center, options.time, as_json=as_json)
 
 
+def _incidents(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    from kerege_collector import incident_commands
+
+    return incident_commands.show_list(settings, as_json=as_json, everything=options.everything)
+
+
+def _ack(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    del as_json
+    from kerege_collector import incident_commands, incidents
+
+    return incident_commands.act(settings, lambda at, who, now_s: incidents.acknowledge(at, options.incident, who, now_s))
+
+
+def _snooze(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    del as_json
+    from kerege_collector import incident_commands, incidents
+
+    return incident_commands.act(settings, lambda at, who, now_s: incidents.snooze(at, options.incident, options.until, who, now_s))
+
+
+def _resolve(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    del as_json
+    from kerege_collector import incident_commands, incidents
+
+    return incident_commands.act(settings, lambda at, who, now_s: incidents.resolve(at, options.incident, options.reason, who, now_s))
+
+
+def _maintain(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    del as_json
+    from kerege_collector import incident_commands, incidents
+
+    since_s = int(time.time()) if options.since is None else options.since
+    if since_s >= options.until:
+        raise UsageError("maintain: --to must be after --from")
+    scope, span = (options.scope, options.name), (since_s, options.until)
+    return incident_commands.act(
+        settings, lambda at, who, now_s: incidents.maintain(at, scope, span, why=options.why, who=who, now_s=now_s)
+    )
+
+
 def _export(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
     from kerege_collector import centers, export
     from kerege_collector.opening import open_influx
@@ -235,5 +293,10 @@ _COMMANDS: Final[dict[str, Callable[..., int]]] = {
     "quarantine": _quarantine,
     "timeline": _timeline,
     "explain": _explain,
+    "incidents": _incidents,
+    "ack": _ack,
+    "snooze": _snooze,
+    "resolve": _resolve,
+    "maintain": _maintain,
     "export": _export,
 }

@@ -102,7 +102,9 @@ class Calendar:
         return any(opens_s <= time_s < closes_s for opens_s, closes_s in self._spans_of(self.day_of(time_s)))
 
     def open_since(self, time_s: int) -> int | None:
-        """When the library opened that is open at this moment; None where it is closed. Where it never closes: the day's midnight."""
+        """When the library opened that is open at this moment; None where it is closed, 0 where it never closes."""
+        if self.week is None and not self.exceptions:
+            return 0
         return next((opens_s for opens_s, closes_s in self._spans_of(self.day_of(time_s)) if opens_s <= time_s < closes_s), None)
 
     def _spans_of(self, day: date) -> Sequence[Span]:

@@ -129,3 +129,12 @@ def _standing(entry: Center | None, calendar: Calendar, first_s: int, end_s: int
 
 def _midnight(day: date, zone: ZoneInfo) -> int:
     return int(datetime.combine(day, time(), zone).timestamp())
+
+
+def counts_now(entry: Center, calendar: Calendar, heard_s: int | None, now_s: int) -> bool:
+    """Is this library registered, not closed, and connected at this moment? heard_s: when it was last heard."""
+    if entry.closed is not None and now_s >= _midnight(entry.closed, calendar.zone):
+        return False
+    if entry.registered is not None and now_s < _midnight(entry.registered, calendar.zone):
+        return False
+    return not any(each.start_s <= now_s < each.end_s for each in _standing(entry, calendar, 0, now_s + 1, heard_s=heard_s))

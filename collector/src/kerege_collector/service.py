@@ -138,7 +138,7 @@ class Service:
         )
         self.pipeline = Pipeline(parts, BatchLimits(settings.batch.max_reports, settings.batch.wait_s))
         store = _open_store(settings, self._tags, self.stages)  # of its own: each is used by one thread
-        self.clerk = Clerk(Desk(self.ledger, store, self.board, lambda: self.region))
+        self.clerk = Clerk(Desk(self.ledger, store, self.board, lambda: self.region, self._deaf))
         self._watch()
 
     def reload(self) -> None:
@@ -200,6 +200,10 @@ class Service:
         if not clock.synchronised:
             found.append(f"{CLOCK}: {clock.detail}")
         return found
+
+    def _deaf(self) -> str:
+        """What keeps us from hearing the centers: their silence then says nothing of them."""
+        return NO_BROKER if not self.inbox.connected else self.pipeline.trouble or ""
 
     def _look_after(self, threads: Mapping[str, threading.Thread], server: web.WebServer, wants_reload: threading.Event) -> int:
         while not self._stopping.wait(TURN_S):

@@ -1,7 +1,7 @@
 """The ``state`` point: one a minute for every registered center, silent ones too: rules of Grafana need a series that goes on. Pure.
 
 A live point tells what is known at that minute. When the verdict on the minute is made or revised, its state and cause are written
-again over it; how long nothing had come and whether the library was open stay as they were said.
+again over it; how long nothing had come, whether the library was open and had an incident stay as they were said.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,10 @@ OTHER_CAUSE: Final = 99
 
 
 class StatePoint(NamedTuple):
-    """silence_s: since the last report came; open: is the library open. None: not said by this point, what was said before stays."""
+    """silence_s: since the last report came; open: is the library open; incident: has it one that lasts.
+
+    None: not said by this point, what was said before stays.
+    """
 
     center: str
     time_s: int
@@ -40,6 +43,7 @@ class StatePoint(NamedTuple):
     cause: str | None
     silence_s: int | None = None
     open: bool | None = None
+    incident: bool | None = None
 
     @property
     def cause_number(self) -> int:
@@ -62,4 +66,6 @@ def line(point: StatePoint, tags: str) -> str:
         parts.append(f"silence_s={point.silence_s}i")
     if point.open is not None:
         parts.append(f"open={'true' if point.open else 'false'}")
+    if point.incident is not None:
+        parts.append(f"incident={'true' if point.incident else 'false'}")
     return f"{MEASUREMENT}{tags} {','.join(parts)} {point.time_s}"

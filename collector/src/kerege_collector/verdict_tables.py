@@ -71,3 +71,32 @@ correction: Final = _numbered(
 
 audit: Final = _numbered("audit", _whole("time_s"), _text("who"), _text("action"), _text("what"))
 """Every human action. what: JSON."""
+
+incident: Final = sa.Table(
+    "incident",
+    METADATA,
+    sa.Column("id", _NUMBER, primary_key=True, autoincrement=False),
+    _text("scope"),
+    _text("name"),
+    _text("kind"),
+    _text("cause", null=True),
+    _text("centers"),
+    _whole("since_s"),
+    _whole("opened_s"),
+    _whole("calm_s", null=True),
+    sa.Column("unstable", sa.Boolean, nullable=False),
+    _whole("closed_s", null=True),
+    _text("acknowledged_by", null=True),
+    _whole("snoozed_until_s", null=True),
+    _text("reason", null=True),
+    sa.Index("incident_by_time", "closed_s", "opened_s"),
+)
+"""`incident.Incident`, and what people did with it. centers: JSON, id → out since; reason: what a person found to be the cause."""
+
+incident_event: Final = _numbered(
+    "incident_event", _whole("incident"), _whole("time_s"), _text("what"), _text("centers"), sa.Index("event_by_incident", "incident")
+)
+"""What happened to an incident, and which centers it had then."""
+
+maintenance: Final = _numbered("maintenance", _text("scope"), _text("name"), _whole("start_s"), _whole("end_s"), _text("who"), _text("why"))
+"""Planned work at a center, or all centers of a satellite, provider or district: no incidents meanwhile."""

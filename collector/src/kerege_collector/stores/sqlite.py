@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE INDEX IF NOT EXISTS records_by_time ON records (center, kind, time);
 CREATE TABLE IF NOT EXISTS states (
     center TEXT NOT NULL, time INTEGER NOT NULL, state INTEGER NOT NULL, state_text TEXT NOT NULL,
-    cause INTEGER NOT NULL, cause_text TEXT, silence_s INTEGER, open INTEGER,
+    cause INTEGER NOT NULL, cause_text TEXT, silence_s INTEGER, open INTEGER, incident INTEGER,
     PRIMARY KEY (center, time)
 ) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -61,9 +61,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _PUT_STATE: Final = """
-INSERT INTO states (center, time, state, state_text, cause, cause_text, silence_s, open) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO states (center, time, state, state_text, cause, cause_text, silence_s, open, incident) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (center, time) DO UPDATE SET state = excluded.state, state_text = excluded.state_text, cause = excluded.cause,
-cause_text = excluded.cause_text, silence_s = coalesce(excluded.silence_s, silence_s), open = coalesce(excluded.open, open)
+cause_text = excluded.cause_text, silence_s = coalesce(excluded.silence_s, silence_s), open = coalesce(excluded.open, open),
+incident = coalesce(excluded.incident, incident)
 """
 
 _FORGET_STATES: Final = "DELETE FROM states WHERE time < ?"
@@ -128,6 +129,7 @@ class SqliteStore:
                 point.cause,
                 point.silence_s,
                 point.open,
+                point.incident,
             )
             for point in points
         ]

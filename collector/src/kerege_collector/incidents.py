@@ -1,0 +1,178 @@
+"""Incidents in the ledger: the changes that `incident` finds, and what people do with them, each action with who did it.
+
+All functions work in the transaction of their caller.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from kerege_collector import evidence
+from kerege_collector import verdict_tables as tables
+from kerege_collector.centers import Center
+from kerege_collector.incident import CENTER, OPENED, SCOPES, UNSTABLE, Change, Incident, Rules, World, step
+from kerege_collector.schema import put
+
+REASONS: Final[Mapping[str, tuple[str, str | None]]] = {
+    "lan": ("down", "lan"),
+    "terminal": ("down", "terminal"),
+    "provider": ("down", "provider"),
+    "dns": ("down", "dns"),
+    "portal": ("down", "portal"),
+    "power": ("off", "power"),
+    "shutdown": ("off", "shutdown"),
+    "agent": ("off", "agent"),
+    "unknown": ("unknown", None),
+}
+"""What a person may find to be the cause of an incident → state and cause that the timeline gets where nothing proves that it was up."""
+
+MAINTAINABLE: Final = (CENTER, *SCOPES)
+
+
+class NoSuchIncidentError(Exception):
+    """There is none of this number."""
+
+
+def advance(connection: sa.Connection, world: World, rules: Rules) -> list[Change]:
+    """One step of the state machine over the incidents of the ledger; what changes is written."""
+    last = connection.execute(sa.select(sa.func.max(tables.incident.c.id))).scalar_one() or 0
+    changes = step(world, current(connection), rules, count(last + 1))
+    for change in changes:
+        put(connection, tables.incident, [_values(change.incident)])
+        event = {
+            "incident": change.incident.number,
+            "time_s": world.now_s,
+            "what": change.what,
+            "centers": json.dumps(change.incident.centers),
+        }
+        connection.execute(sa.insert(tables.incident_event).values(**event))
+    return changes
+
+
+def current(connection: sa.Connection) -> list[Incident]:
+    """The incidents that last."""
+    wanted = sa.select(tables.incident).where(tables.incident.c.closed_s.is_(None)).order_by(tables.incident.c.id)
+    return [_incident(row) for row in connection.execute(wanted)]
+
+
+def openings(connection: sa.Connection, since_s: int) -> dict[str, list[int]]:
+    """Center → when it got an incident of its own since then."""
+    event, incident = tables.incident_event.c, tables.incident.c
+    wanted = sa.select(incident.name, event.time_s).join_from(tables.incident_event, tables.incident, event.incident == incident.id)
+    found: dict[str, list[int]] = {}
+    for row in connection.execute(wanted.where(incident.scope == CENTER, event.what.in_([OPENED, UNSTABLE]), event.time_s >= since_s)):
+        found.setdefault(row.name, []).append(row.time_s)
+    return found
+
+
+def quiet(connection: sa.Connection, centers: Iterable[Center], now_s: int) -> frozenset[str]:
+    """The centers under maintenance now."""
+    table = tables.maintenance
+    rows = connection.execute(sa.select(table).where(table.c.start_s <= now_s, table.c.end_s > now_s)).all()
+    planned = {(row.scope, row.name) for row in rows}
+    return frozenset(center.id for center in centers if planned & {(CENTER, center.id), *scopes_of(center).items()})
+
+
+def scopes_of(center: Center) -> dict[str, str]:
+    """The satellite, provider and district of a center, where they are known."""
+    named = {"satellite": center.satellite, "provider": center.provider, "district": center.district}
+    return {kind: name for kind, name in named.items() if name is not None}
+
+
+def listing(connection: sa.Connection, *, everything: bool, limit: int = 1000) -> list[dict[str, Any]]:
+    """Incidents that last, or also those that are over, newest first, as JSON values."""
+    wanted = sa.select(tables.incident).order_by(tables.incident.c.id.desc()).limit(limit)
+    if not everything:
+        wanted = wanted.where(tables.incident.c.closed_s.is_(None))
+    rows = [dict(row._mapping) for row in connection.execute(wanted)]  # noqa: SLF001 - its public name for a row as a mapping
+    return [{**row, "centers": json.loads(row["centers"])} for row in rows]
+
+
+def acknowledge(connection: sa.Connection, number: int, who: str, now_s: int) -> None:
+    """Somebody looks after it. Raises NoSuchIncidentError."""
+    _update(connection, number, acknowledged_by=who)
+    _audit(connection, "ack", {"incident": number}, who, now_s)
+
+
+def snooze(connection: sa.Connection, number: int, until_s: int, who: str, now_s: int) -> None:
+    """No reminders until then. Raises NoSuchIncidentError."""
+    _update(connection, number, snoozed_until_s=until_s)
+    _audit(connection, "snooze", {"incident": number, "until_s": until_s}, who, now_s)
+
+
+def resolve(connection: sa.Connection, number: int, reason: str, who: str, now_s: int) -> None:
+    """A person knows the cause (`REASONS`): the timelines of its centers are corrected. Raises NoSuchIncidentError."""
+    _update(connection, number, reason=reason)
+    row = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == number)).one()
+    state, cause = REASONS[reason]
+    end_s = row.closed_s or now_s
+    spans = _members(connection, row)
+    for center, since_s in spans.items():
+        values = {"center": center, "start_s": since_s, "end_s": end_s, "state": state, "cause": cause, "who": who, "said_s": now_s}
+        connection.execute(sa.insert(tables.correction).values(**values))
+    evidence.touch(connection, {center: (since_s, end_s, "correction") for center, since_s in spans.items()})
+    _audit(connection, "resolve", {"incident": number, "reason": reason}, who, now_s)
+
+
+def maintain(connection: sa.Connection, scope: tuple[str, str], span: tuple[int, int], *, why: str, who: str, now_s: int) -> None:
+    """Planned work (`MAINTAINABLE`, a name) in a span of time: nobody is told of what it breaks."""
+    values = {"scope": scope[0], "name": scope[1], "start_s": span[0], "end_s": span[1], "who": who, "why": why}
+    connection.execute(sa.insert(tables.maintenance).values(**values))
+    _audit(connection, "maintain", values, who, now_s)
+
+
+def _members(connection: sa.Connection, row: sa.Row[Any]) -> dict[str, int]:
+    """Every center that the incident ever had → out since when, as it was first said."""
+    event = tables.incident_event
+    found: dict[str, int] = {}
+    for text in connection.execute(sa.select(event.c.centers).where(event.c.incident == row.id).order_by(event.c.id)).scalars():
+        found = json.loads(text) | found
+    return dict(json.loads(row.centers)) | found
+
+
+def _update(connection: sa.Connection, number: int, **values: object) -> None:
+    if not connection.execute(sa.update(tables.incident).where(tables.incident.c.id == number).values(**values)).rowcount:
+        raise NoSuchIncidentError(f"there is no incident {number}")
+
+
+def _audit(connection: sa.Connection, action: str, what: Mapping[str, object], who: str, now_s: int) -> None:
+    connection.execute(sa.insert(tables.audit).values(time_s=now_s, who=who, action=action, what=json.dumps(what, ensure_ascii=False)))
+
+
+def _values(incident: Incident) -> dict[str, Any]:
+    return {
+        "id": incident.number,
+        "scope": incident.scope[0],
+        "name": incident.scope[1],
+        "kind": incident.kind,
+        "cause": incident.cause,
+        "centers": json.dumps(incident.centers),
+        "since_s": incident.since_s,
+        "opened_s": incident.opened_s,
+        "calm_s": incident.calm_s,
+        "unstable": incident.unstable,
+        "closed_s": incident.closed_s,
+    }
+
+
+def _incident(row: sa.Row[Any]) -> Incident:
+    return Incident(
+        number=row.id,
+        scope=(row.scope, row.name),
+        kind=row.kind,
+        cause=row.cause,
+        centers=json.loads(row.centers),
+        since_s=row.since_s,
+        opened_s=row.opened_s,
+        calm_s=row.calm_s,
+        unstable=row.unstable,
+        closed_s=row.closed_s,
+    )
+
+
+def centers_of(incidents: Sequence[Incident]) -> frozenset[str]:
+    """All centers that have an incident."""
+    return frozenset(center for incident in incidents for center in incident.centers)
