@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     _bench_wire(benches.add_parser("wire", help="bytes of a heartbeat and of a batch, and the time to write and read them"))
     _bench_ingest(benches.add_parser("ingest", help="reports a second from broker to store, and what they cost the collector"))
     _bench_agent(benches.add_parser("agent", help="memory, CPU and disk writes of a steady agent"))
+    _bench_verdicts(benches.add_parser("verdicts", help="the ledger of a year, and the time to revise it by a backlog of three weeks"))
     _fuzz(commands.add_parser("fuzz", help="feed the readers and the admission damaged messages for a while"))
     return parser
 
@@ -109,6 +110,19 @@ def _bench_ingest(parser: argparse.ArgumentParser) -> None:
         from kerege_lab.bench.ingest import run
 
         return run(options.store, options.reports, options.seconds, as_json=options.json)
+
+    _with_json(parser, run)
+
+
+def _bench_verdicts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--centers", type=int, default=45, metavar="N", help="how many centers (default: %(default)s)")
+    parser.add_argument("--days", type=int, default=365, metavar="N", help="how long their year is (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="what happens in it (default: %(default)s)")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.bench.verdicts import run
+
+        return run(centers=options.centers, days=options.days, seed=options.seed, as_json=options.json)
 
     _with_json(parser, run)
 
