@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from kerege_collector.contacts import Contact, Notices, unique
 from kerege_collector.hours import Calendar
 from kerege_collector.hours_file import Hours, Public, calendar_of
 from kerege_collector.mistakes import SettingsError, read_model, read_toml
@@ -124,6 +125,8 @@ class _File(_Entry):
     hours: dict[str, Hours] = {}
     holidays: Public = Public()
     mandate: Thresholds = Thresholds()
+    notices: Notices = Notices()
+    contact: list[Contact] = []
     center: list[Center] = []
 
 
@@ -138,6 +141,8 @@ class Region:
     centers: Registry
     calendars: dict[str, Calendar]
     thresholds: dict[str, Thresholds]
+    contacts: tuple[Contact, ...] = ()
+    notices: Notices = field(default_factory=Notices)
 
     def calendar(self, center: str) -> Calendar:
         """Of a center that is not registered nobody knows the hours: it is always open."""
@@ -173,7 +178,8 @@ def _region(file: _File) -> Region:
         zone = ZoneInfo(center.zone or file.zone or "UTC")
         name = center.hours or ALWAYS
         calendars[center.id] = Calendar(zone) if name == ALWAYS else calendar_of(file.hours[name], file.holidays, zone)
-    return Region(centers, calendars, {center.id: _thresholds(center, file.mandate) for center in file.center})
+    thresholds = {center.id: _thresholds(center, file.mandate) for center in file.center}
+    return Region(centers, calendars, thresholds, tuple(file.contact), file.notices)
 
 
 def _thresholds(center: Center, mandate: Thresholds) -> Thresholds:
@@ -201,6 +207,8 @@ def _contradictions(file: _File) -> Iterator[str]:
                 yield f'{place}.zone: its opening hours need a time zone, here or once for all above: zone = "Asia/Almaty"'
         if center.closed and center.registered and center.closed <= center.registered:
             yield f"{place}.closed: {center.closed} is not after its registration ({center.registered})"
+    for name in unique(file.contact):
+        yield f'contact: the id "{name}" is there twice; each has its own'
     for name, hours in file.hours.items():
         yield from (f"hours.{name}.{line}" for line in hours.contradictions())
         if name == ALWAYS:

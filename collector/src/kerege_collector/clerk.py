@@ -12,7 +12,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from kerege_collector import incidents, verdict_tables, verdicts
+from kerege_collector import incidents, outbox, verdict_tables, verdicts
 from kerege_collector.alarm import Alarm
 from kerege_collector.board import Board
 from kerege_collector.centers import Region
@@ -144,6 +144,8 @@ class Clerk:
             lately = incidents.openings(connection, now_s - rules.flap_within_s)
             world = World(now_s, seen, own, self._well_since_s, quiet, lately)
             changes = incidents.advance(connection, world, rules)
+            outbox.tell(connection, region, changes, now_s)
+            outbox.remind(connection, region, now_s)
             self._afflicted = incidents.centers_of(incidents.current(connection))
         for change in changes:
             if change.what != NOTED:

@@ -77,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
     work.add_argument("--from", type=_checked(_time), dest="since", metavar="TIME", help="2026-11-01T10:00+05:00 (default: now)")
     work.add_argument("--to", type=_checked(_time), dest="until", metavar="TIME", required=True)
     work.add_argument("--why", default="", help="for those who look at it later")
+    notify = add("notify", "send a test message to every contact, or to one")
+    notify.add_argument("--test", action="store_true", required=True, help="the only thing that it does: notices go out by themselves")
+    notify.add_argument("--contact", metavar="ID", help="to this one only")
     _add_export(add("export", "copy the embedded store's records into InfluxDB; run again, it goes on where it stopped"))
     return top
 
@@ -267,6 +270,12 @@ def _maintain(options: argparse.Namespace, settings: Settings, *, as_json: bool)
     )
 
 
+def _notify(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    from kerege_collector import notify_command
+
+    return notify_command.test(settings, options.contact, as_json=as_json)
+
+
 def _export(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
     from kerege_collector import centers, export
     from kerege_collector.opening import open_influx
@@ -298,5 +307,6 @@ _COMMANDS: Final[dict[str, Callable[..., int]]] = {
     "snooze": _snooze,
     "resolve": _resolve,
     "maintain": _maintain,
+    "notify": _notify,
     "export": _export,
 }

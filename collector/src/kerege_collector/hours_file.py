@@ -20,13 +20,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from kerege_collector.hours import Calendar, Minutes, Season, Special, Week, overlap
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_RANGE: Final = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
+RANGE: Final = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 _DAY_OF_YEAR: Final = re.compile(r"(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 MINUTES: Final = 24 * 60
 
 
 def _range(text: str) -> str:
-    if (found := _RANGE.fullmatch(text)) is None:
+    if (found := RANGE.fullmatch(text)) is None:
         raise ValueError(f'wanted a range such as "09:00-18:00", got "{text[:60]}"')
     hours_from, minutes_from, hours_to, minutes_to = map(int, found.groups())
     first, last = hours_from * 60 + minutes_from, hours_to * 60 + minutes_to

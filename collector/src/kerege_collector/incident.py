@@ -167,9 +167,9 @@ def _we_hear(fresh: Mapping[str, Out], world: World, rules: Rules) -> bool:
     for each in world.seen:
         found = fresh.get(each.center)
         if found is not None and found.kind == SILENT and found.ripe:
-            due_s = found.since_s + each.heartbeat_s * rules.late_heartbeats
+            due_s = found.since_s + each.heartbeat_s
             doubted_s = found.since_s + each.heartbeat_s * rules.silent_heartbeats + rules.doubt_s
-            if latest_s > due_s or world.now_s >= doubted_s:
+            if latest_s >= due_s or world.now_s >= doubted_s:
                 return True
     return False
 

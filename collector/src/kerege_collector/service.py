@@ -4,6 +4,7 @@ main thread     signals, watchdog, reload
 inbox           the broker (inbox.py)
 worker          admit → store → ledger → ack (pipeline.py)
 clerk           evidence → verdicts → state points (clerk.py)
+postman         notices, and the sign of life (postman.py)
 web             page, API, metrics (web.py)
 """
 
@@ -25,12 +26,14 @@ from kerege_collector.centers import Region, Registry
 from kerege_collector.claim import ClaimedError, claim
 from kerege_collector.clerk import Clerk, Desk
 from kerege_collector.gaps import GapCounts
+from kerege_collector.heartbeat import Heartbeat
 from kerege_collector.inbox import Inbox
 from kerege_collector.ledger import Ledger, LedgerError
 from kerege_collector.metrics import Metrics
 from kerege_collector.mistakes import SettingsError
 from kerege_collector.pipeline import BatchLimits, Parts, Pipeline
 from kerege_collector.points import center_tags
+from kerege_collector.postman import Postman
 from kerege_collector.session import Broker
 from kerege_collector.settings import Influx, Settings
 from kerege_collector.stages import STAGES, Stages
@@ -139,6 +142,9 @@ class Service:
         self.pipeline = Pipeline(parts, BatchLimits(settings.batch.max_reports, settings.batch.wait_s))
         store = _open_store(settings, self._tags, self.stages)  # of its own: each is used by one thread
         self.clerk = Clerk(Desk(self.ledger, store, self.board, lambda: self.region, self._deaf))
+        url_file = settings.heartbeat.url_file
+        heartbeat = None if url_file is None else Heartbeat(url_file, settings.heartbeat.every_min * 60, time.monotonic)
+        self.postman = Postman(self.ledger, lambda: self.region, is_well=lambda: not self.trouble(), heartbeat=heartbeat)
         self._watch()
 
     def reload(self) -> None:
@@ -166,12 +172,15 @@ class Service:
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         worker.start()
         clerk.start()
+        postman = threading.Thread(target=self.postman.run, name="postman", daemon=True)
+        postman.start()
         notify("READY=1")
         log.info("collector.started", extra={"fields": {"store": self.settings.store.kind, "centers": len(self.region.centers)}})
-        status = self._look_after({"worker": worker, "clerk": clerk}, server, wants_reload)
+        status = self._look_after({"worker": worker, "clerk": clerk, "postman": postman}, server, wants_reload)
         notify("STOPPING=1")
         self.pipeline.stop()
         self.clerk.stop()
+        self.postman.stop()
         worker.join(STOP_S)
         clerk.join(STOP_S)
         self.inbox.stop()

@@ -169,6 +169,13 @@ class Clock(_Section):
     trust: Literal["kernel", "always"] = "kernel"
 
 
+class Watcher(_Section):
+    """Who watches the watcher: a URL that is asked for every few minutes while all is well. Without a file: nobody."""
+
+    url_file: FilePath | None = None
+    every_min: Annotated[float, Field(ge=0.1, le=1440)] = 5.0
+
+
 class Settings(_Section):
     """Everything that a person can set."""
 
@@ -178,6 +185,7 @@ class Settings(_Section):
     batch: Batch = Batch()
     quarantine: Quarantine = Quarantine()
     clock: Clock = Clock()
+    heartbeat: Watcher = Watcher()
     state_directory: FilePath = Path("/var/lib/kerege-collector")
     centers_file: FilePath = Field(default=Path("centers.toml"), validate_default=True)
     unknown_centers: Literal["refuse", "admit"] = "refuse"
@@ -239,5 +247,7 @@ def _file_mistakes(settings: Settings) -> Iterator[str]:
             yield f"mqtt.{name}: {trouble}"
     if mqtt.password_file is not None and mqtt.username_file is None:
         yield "mqtt.password_file: is of no use without a username_file"
+    if trouble := file_mistake(settings.heartbeat.url_file):
+        yield f"heartbeat.url_file: {trouble}"
     if isinstance(settings.store, Influx) and (trouble := file_mistake(settings.store.token_file)):
         yield f"store.token_file: {trouble}"

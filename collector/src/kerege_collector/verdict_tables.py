@@ -100,3 +100,23 @@ incident_event: Final = _numbered(
 
 maintenance: Final = _numbered("maintenance", _text("scope"), _text("name"), _whole("start_s"), _whole("end_s"), _text("who"), _text("why"))
 """Planned work at a center, or all centers of a satellite, provider or district: no incidents meanwhile."""
+
+notice: Final = _numbered(
+    "notice",
+    _whole("incident"),
+    _text("contact"),
+    _text("language"),
+    _text("kind"),
+    _whole("level"),
+    _text("facts"),
+    _text("state"),
+    _whole("attempts"),
+    _whole("made_s"),
+    _whole("due_s"),
+    _whole("tried_s", null=True),
+    _whole("sent_s", null=True),
+    _text("error", null=True),
+    sa.Index("notice_by_due", "state", "due_s"),
+    sa.Index("notice_by_incident", "incident"),
+)
+"""One message to one contact (`outbox`). facts: `notice_text.Facts` as JSON; state: queued, sending, sent, given-up."""

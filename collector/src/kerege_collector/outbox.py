@@ -1,0 +1,163 @@
+"""Notices in the ledger: written in the transaction of the incident that they tell of, and taken by the sender.
+
+Each is one message to one contact. ``sending`` is durable before an attempt and ``sent`` after it: killed in between, the text says that
+it may be a repetition. One that is given up for a contact goes to those of the next level at once.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from kerege_collector import verdict_tables as tables
+from kerege_collector.centers import Region
+from kerege_collector.contacts import Contact
+from kerege_collector.incident import CENTER, CHANGED, CLOSED, OPENED, OWN, SCOPES, UNSTABLE, Change, Incident
+from kerege_collector.ledger import Ledger
+from kerege_collector.notice_text import Facts, Library
+from kerege_collector.sender import Waiting
+
+QUEUED: Final = "queued"
+SENDING: Final = "sending"
+SENT: Final = "sent"
+GIVEN_UP: Final = "given-up"
+
+REMINDER: Final = "reminder"
+ESCALATED: Final = "escalated"
+AT_ONCE: Final = 200
+
+KINDS: Final = {OPENED: "opened", CLOSED: "closed", CHANGED: "changed", UNSTABLE: "unstable"}
+
+
+class LedgerOutbox:
+    """The sender's outbox over the ledger."""
+
+    def __init__(self, ledger: Ledger, region: Callable[[], Region]) -> None:
+        self._ledger = ledger
+        self._region = region
+
+    def due(self, now_s: int) -> list[Waiting]:
+        """Oldest first. Raises RetryLater."""
+        column = tables.notice.c
+        wanted = (
+            sa.select(tables.notice).where(column.state.in_([QUEUED, SENDING]), column.due_s <= now_s).order_by(column.id).limit(AT_ONCE)
+        )
+        with self._ledger.transaction() as connection:
+            return [_waiting(row, now_s) for row in connection.execute(wanted)]
+
+    def sending(self, id: int, now_s: int) -> None:  # noqa: A002 - the sender's word
+        self._set(id, state=SENDING, tried_s=now_s)
+
+    def sent(self, id: int, now_s: int) -> None:  # noqa: A002
+        self._set(id, state=SENT, sent_s=now_s, error=None)
+
+    def failed(self, id: int, now_s: int, error: str, next_try_s: int | None) -> None:  # noqa: A002
+        """Tried again later, or given up; then those of the next level are told."""
+        column = tables.notice.c
+        with self._ledger.writing() as connection:
+            row = connection.execute(sa.select(tables.notice).where(column.id == id)).one()
+            values = {"attempts": row.attempts + 1, "error": error}
+            values |= {"state": GIVEN_UP} if next_try_s is None else {"state": QUEUED, "due_s": next_try_s}
+            connection.execute(sa.update(tables.notice).where(column.id == id).values(**values))
+            if next_try_s is None:
+                _pass_on(connection, row, self._region().contacts, now_s)
+
+    def _set(self, number: int, **values: object) -> None:
+        with self._ledger.transaction() as connection:
+            connection.execute(sa.update(tables.notice).where(tables.notice.c.id == number).values(**values))
+
+
+def tell(connection: sa.Connection, region: Region, changes: Iterable[Change], now_s: int) -> None:
+    """Queue what these changes are worth: everybody of level 1, and of an end or a change those who know of the incident."""
+    for change in changes:
+        if change.what not in KINDS or (change.what == CHANGED and change.incident.scope[0] == CENTER):
+            continue
+        told = _told(connection, change.incident.number)
+        for contact in region.contacts:
+            if contact.id in told or (contact.level == 1 and change.what in {OPENED, UNSTABLE}):
+                _queue(connection, region, contact, (change.incident, KINDS[change.what]), now_s)
+
+
+def remind(connection: sa.Connection, region: Region, now_s: int) -> None:
+    """Queue reminders and escalations of what lasts, is not acknowledged and not snoozed."""
+    column = tables.incident.c
+    wanted = sa.select(tables.incident).where(column.closed_s.is_(None), column.acknowledged_by.is_(None))
+    for row in connection.execute(wanted).all():
+        if row.snoozed_until_s is not None and row.snoozed_until_s > now_s:
+            continue
+        told = _told(connection, row.id)
+        incident = _incident(row)
+        for contact in region.contacts:
+            level_s = row.opened_s + (contact.level - 1) * region.notices.escalate_after_min * 60
+            if contact.id not in told and now_s >= level_s and contact.level > 1:
+                _queue(connection, region, contact, (incident, ESCALATED), now_s)
+            elif contact.id in told and now_s >= told[contact.id] + region.notices.remind_after_min * 60:
+                _queue(connection, region, contact, (incident, REMINDER), now_s)
+
+
+def facts_of(region: Region, incident: Incident, kind: str, now_s: int) -> Facts:
+    """What a notice tells of an incident."""
+    own = incident.scope[0] == OWN
+    known = [region.centers[center] for center in incident.centers if center in region.centers]
+    libraries = tuple(Library(each.id, each.name, each.district, str(region.calendar(each.id).zone)) for each in known)
+    return Facts(
+        kind={"opened": "own", "closed": "own-over"}.get(kind, "own") if own else kind,
+        incident=incident.number,
+        libraries=libraries,
+        state=incident.kind,
+        cause=incident.cause,
+        scope=incident.scope if incident.scope[0] in SCOPES else None,
+        since_s=incident.since_s,
+        until_s=incident.closed_s,
+        now_s=now_s,
+        page_url=region.notices.page_url,
+    )
+
+
+def _queue(connection: sa.Connection, region: Region, contact: Contact, told: tuple[Incident, str], now_s: int) -> None:
+    incident, kind = told
+    facts = facts_of(region, incident, kind, now_s)
+    if contact.cares([library.district for library in facts.libraries]):
+        _put(
+            connection, contact, {"incident": incident.number, "kind": kind, "facts": json.dumps(asdict(facts), ensure_ascii=False)}, now_s
+        )
+
+
+def _put(connection: sa.Connection, contact: Contact, what: dict[str, Any], now_s: int) -> None:
+    whom = {"contact": contact.id, "language": contact.language, "level": contact.level}
+    when = {"made_s": now_s, "due_s": contact.awake_s(now_s)}
+    connection.execute(sa.insert(tables.notice).values(**what, **whom, **when, state=QUEUED, attempts=0))
+
+
+def _pass_on(connection: sa.Connection, row: sa.Row[Any], contacts: Sequence[Contact], now_s: int) -> None:
+    """Somebody could not be reached: those of the next level are told instead, who do not know of it yet."""
+    told = _told(connection, row.incident)
+    higher = [contact for contact in contacts if contact.level > row.level and contact.id not in told]
+    lowest = min((contact.level for contact in higher), default=0)
+    for contact in higher:
+        if contact.level == lowest:
+            _put(connection, contact, {"incident": row.incident, "kind": row.kind, "facts": row.facts}, now_s)
+
+
+def _told(connection: sa.Connection, incident: int) -> dict[str, int]:
+    """Contact → when it was last told of this incident."""
+    column = tables.notice.c
+    wanted = (
+        sa.select(column.contact, sa.func.max(column.made_s).label("made_s")).where(column.incident == incident).group_by(column.contact)
+    )
+    return {row.contact: row.made_s for row in connection.execute(wanted)}
+
+
+def _waiting(row: sa.Row[Any], now_s: int) -> Waiting:
+    members = json.loads(row.facts)
+    libraries = tuple(Library(**library) for library in members.pop("libraries"))
+    scope = members.pop("scope")
+    facts = Facts(**members | {"libraries": libraries, "scope": tuple(scope) if scope else None, "now_s": max(now_s, row.made_s)})
+    return Waiting(row.id, row.contact, row.language, facts, row.attempts, row.state == SENDING)
+
+
+def _incident(row: sa.Row[Any]) -> Incident:
+    scope, centers = (row.scope, row.name), json.loads(row.centers)
+    return Incident(row.id, scope, row.kind, row.cause, centers, row.since_s, row.opened_s, row.calm_s, row.unstable, row.closed_s)

@@ -1,0 +1,181 @@
+"""From an incident to a message that somebody has: a real ledger, a real mail server, a real HTTP receiver, and kills in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from kerege_collector import cli, incidents, outbox, verdict_tables
+from kerege_collector.centers import Region
+from kerege_collector.contacts import Contact
+from kerege_collector.postman import Postman
+from tests.collector import receivers
+from tests.collector.receivers import Hook, Mailbox
+from tests.collector.test_incidents import Office
+
+KILLED = """
+import sys
+from pathlib import Path
+from kerege_collector.centers import load_region
+from kerege_collector.ledger import Ledger
+from kerege_collector.postman import Postman
+region = load_region(Path(sys.argv[1]) / "centers.toml")
+print("ready", flush=True)
+Postman(Ledger(Path(sys.argv[1]) / "ledger.db"), lambda: region, is_well=lambda: True, now_s=lambda: 2_000_000_000).step()
+"""
+
+
+class Desk(Office):
+    """An office whose notices are delivered by hand, at its own time."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.directory = directory
+
+    def contact(self, name: str, url: str, **more: object) -> Contact:
+        path = self.directory / f"{name}.urls"
+        path.write_text(url + "\n")
+        return Contact.model_validate({"id": name, "addresses_file": path, "language": "en"} | more)
+
+    def employ(self, *contacts: Contact) -> None:
+        self.region = Region(self.region.centers, {}, {}, contacts)
+
+    def deliver(self) -> None:
+        Postman(self.ledger, lambda: self.region, is_well=lambda: True, now_s=lambda: self.now_s).step()
+
+    def notices(self) -> list[tuple[str, str, str]]:
+        with self.ledger.transaction() as connection:
+            rows = connection.execute(sa.select(verdict_tables.notice).order_by(verdict_tables.notice.c.id)).all()
+        return [(row.contact, row.kind, row.state) for row in rows]
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with receivers.hook() as made:
+        yield made
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with receivers.mailbox() as made:
+        yield made
+
+
+@pytest.fixture
+def silence() -> Iterator[int]:
+    with receivers.silence() as port:
+        yield port
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    made.run(300)
+    yield made
+    made.store.close()
+    made.ledger.close()
+
+
+def test_a_cut_reaches_people_by_mail_and_webhook_and_so_does_its_end(desk: Desk, mailbox: Mailbox, hook: Hook) -> None:
+    desk.employ(desk.contact("desk", hook.url()), desk.contact("librarian", mailbox.url(), language="kk"))
+    desk.run(90, mute=("bb",))
+    desk.deliver()
+    assert desk.notices() == [("desk", "opened", "sent"), ("librarian", "opened", "sent")]
+    desk.run(600)
+    desk.deliver()
+    assert desk.notices()[2:] == [("desk", "closed", "sent"), ("librarian", "closed", "sent")]
+
+
+def test_a_notice_is_written_with_its_incident_or_not_at_all(desk: Desk, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails between the two leaves neither; the next look finds both."""
+    desk.employ(desk.contact("desk", hook.url()))
+
+    def broken(*_: object) -> None:
+        raise OSError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox, "tell", broken)
+        desk.run(90, mute=("bb",))
+    assert (desk.listing(), desk.notices()) == ([], [])
+    desk.run(5, mute=("bb",))
+    assert (len(desk.listing()), desk.notices()) == (1, [("desk", "opened", "queued")])
+
+
+def test_killed_in_the_middle_of_a_sending_it_is_sent_again_and_says_so(desk: Desk, hook: Hook, silence: int) -> None:
+    """kill -9 while a server hangs: the notice is marked as being sent, and what follows may be a repetition."""
+    desk.employ(desk.contact("desk", f"json://127.0.0.1:{silence}/"))
+    desk.run(90, mute=("bb",))
+    addresses = desk.directory / "desk.urls"
+    contact = f'[[contact]]\nid = "desk"\nlanguage = "en"\naddresses_file = "{addresses}"\n'
+    (desk.directory / "centers.toml").write_text(contact)
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(desk.directory)], stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while desk.notices() != [("desk", "opened", "sending")] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    assert desk.notices() == [("desk", "opened", "sending")]
+    addresses.write_text(hook.url())
+    desk.deliver()
+    assert desk.notices() == [("desk", "opened", "sent")]
+    desk.deliver()
+    (body,) = hook.bodies
+    assert "You may have received this message before" in body["message"]
+
+
+def test_who_cannot_be_reached_is_escalated_to_the_next(desk: Desk, hook: Hook) -> None:
+    desk.employ(desk.contact("nobody", ""), desk.contact("chief", hook.url(), level=2))
+    desk.run(90, mute=("bb",))
+    desk.deliver()
+    assert desk.notices() == [("nobody", "opened", "given-up"), ("chief", "opened", "queued")]
+    desk.deliver()
+    assert desk.notices()[1] == ("chief", "opened", "sent")
+
+
+def test_reminders_and_escalation_until_somebody_acknowledges(desk: Desk, hook: Hook) -> None:
+    desk.employ(desk.contact("desk", hook.url()), desk.contact("chief", hook.url(), level=2))
+    desk.run(1750, mute=("bb",))
+    assert [notice[:2] for notice in desk.notices()] == [("desk", "opened")]
+    desk.run(200, mute=("bb",))
+    assert [notice[:2] for notice in desk.notices()] == [("desk", "opened"), ("chief", "escalated")]
+    with desk.ledger.writing() as connection:
+        incidents.acknowledge(connection, 1, "somebody", desk.now_s)
+    desk.run(15_000, mute=("bb",))
+    assert len(desk.notices()) == 2
+
+
+def test_our_own_trouble_is_one_notice(desk: Desk, hook: Hook) -> None:
+    desk.employ(desk.contact("desk", hook.url()))
+    desk.own = "store: unreachable"
+    desk.run(900, mute=("aa", "bb", "cc", "dd"))
+    desk.deliver()
+    assert desk.notices() == [("desk", "opened", "sent")]
+
+
+def test_in_quiet_hours_it_waits(desk: Desk) -> None:
+    """22:00 to 07:00 in UTC+5: at 03:30 there it waits three hours and a half."""
+    contact = desk.contact("desk", "json://127.0.0.1/", quiet="22:00-07:00")
+    at_s = 1_795_473_000  # 22:30 UTC
+    assert contact.awake_s(at_s) == at_s + 12_600
+    assert contact.awake_s(at_s + 12_600) == at_s + 12_600
+
+
+def test_the_test_message_goes_to_every_contact(tmp_path: Path, hook: Hook, mailbox: Mailbox, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "collector.toml").write_text('state_directory = "."\n[mqtt]\nhost = "127.0.0.1"\ntls = false\n')
+    (tmp_path / "hook.urls").write_text(hook.url())
+    (tmp_path / "mail.urls").write_text(mailbox.url())
+    contacts = "".join(f'[[contact]]\nid = "{name}"\naddresses_file = "{name}.urls"\n' for name in ("hook", "mail"))
+    (tmp_path / "centers.toml").write_text(contacts)
+    settings = ("--settings", str(tmp_path / "collector.toml"))
+    assert cli.main(["notify", "--test", "--json", *settings]) == 0
+    assert [json.loads(line)["taken"] for line in capsys.readouterr().out.splitlines()] == [True, True]
+    (tmp_path / "mail.urls").unlink()
+    assert cli.main(["notify", "--test", *settings]) == 1
+    assert "cannot be read" in capsys.readouterr().out
+    assert cli.main(["notify", "--test", "--contact", "nobody", *settings]) == 1
