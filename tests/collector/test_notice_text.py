@@ -160,7 +160,7 @@ def test_a_common_cause_is_one_sentence_and_a_list_by_district() -> None:
     text = compose(facts, "kk")
     assert text.subject == "Жұлдыз провайдері, 4 кітапхана: интернет жоқ (№ 17)"
     assert text.body.startswith("Жұлдыз провайдері, 4 кітапхана: сағат 09:15-тен бері, 25 минут бойы интернет жоқ.")
-    listed = "Ұлан\n• Кітапхана 0\n• Кітапхана 3\nКүршім\n• Кітапхана 1\nАудан көрсетілмеген\n• Кітапхана 2"
+    listed = "\n\nҰлан:\n• Кітапхана 0\n• Кітапхана 3\n\nКүршім:\n• Кітапхана 1\n\nАудан көрсетілмеген:\n• Кітапхана 2"
     assert text.body.endswith(listed)
 
 
@@ -174,6 +174,12 @@ def test_long_names_leave_room_for_the_rest() -> None:
     assert 0 < named < MAX_NAMED
     assert f"және тағы {400 - named} кітапхана" in text.body
     assert len(text.subject) + len(text.body) < TELEGRAM_LONGEST
+
+
+def test_the_times_in_a_text_differ_by_the_duration_in_it() -> None:
+    """06:36:40 to 09:38:00: a reader sees 06:36 and 09:38, and three hours and two minutes."""
+    facts = replace(ONE, kind="closed", state="down", since_s=NOW_S - 11_000, until_s=NOW_S - 120)
+    assert "since 09:38. There was none for 3 hours 2 minutes (from 06:36)." in compose(facts, "en").body
 
 
 def test_what_is_over_says_when_and_how_long_and_asks_for_nothing() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from kerege_collector import notice_words as words
 from kerege_collector import wording
+from kerege_collector.figures import MINUTE_S
 from kerege_collector.languages import DEFAULT, LANGUAGES, translations
 from kerege_collector.notice_times import Place, duration
 
@@ -114,12 +115,12 @@ class _Writer:
         values = {
             "time": self._place.since(facts.since_s),
             "until": self._place.since(until_s),
-            "span": duration((until_s if self._over else facts.now_s) - facts.since_s, self._catalog),
+            "span": duration(_as_clocks_show(until_s if self._over else facts.now_s) - _as_clocks_show(facts.since_s), self._catalog),
         }
         if self._own:
             return self._own_sentence() % values
         table = words.OVER if self._over else words.SINCE
-        return self._begun(_(table[self._aspect]) % (values | {"who": self._who(with_district=True)}))
+        return _(table[self._aspect]) % (values | {"who": self._who(with_district=True)})
 
     def _own_sentence(self) -> str:
         _ = self._catalog.gettext
@@ -189,7 +190,10 @@ class _Writer:
         named = length = 0
         districts = self._by_district()
         for district, names in districts.items():
-            heading = [_one_line(district) if district else _("District not given")] if len(districts) > 1 else []
+            title = _one_line(district) if district else _("District not given")
+            heading = [f"{title}:"] if len(districts) > 1 else []
+            if lines:
+                heading.insert(0, "")
             for name in names:
                 length += len(name) + sum(map(len, heading)) + 4
                 if named == MAX_NAMED or length > MAX_LIST_CHARACTERS:
@@ -245,6 +249,11 @@ def _numbered(heading: str, steps: Sequence[str]) -> str:
     if len(steps) == 1:
         return f"{heading} {steps[0]}"
     return "\n".join([heading, *(f"{number}. {step}" for number, step in enumerate(steps, start=1))]) if steps else ""
+
+
+def _as_clocks_show(time_s: int) -> int:
+    """Whole minutes: who subtracts the times in the text gets the duration in the text."""
+    return time_s - time_s % MINUTE_S
 
 
 def _one_line(text: str, *, longest: int = MAX_NAME) -> str:

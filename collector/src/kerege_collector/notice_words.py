@@ -39,7 +39,7 @@ PREFIXES: Final[Mapping[str, str]] = {
     "escalated": N_("Passed on to you. %(text)s"),
     "changed": N_("The list has changed. %(text)s"),
 }
-"""Kind → how its message begins."""
+"""Kind → how its subject begins."""
 
 NOT_KNOWN: Final[Mapping[str, str]] = {
     "silent": N_("It is not known yet which has failed there: the power or the Internet."),
