@@ -60,7 +60,7 @@ def take(chromium: str, content: str, picture: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "notice.html"
         source.write_text(content, encoding="utf-8")
-        height = 200 + 14 * content.count("\n")
+        height = 280 + 16 * content.count("\n")
         options = [
             "--headless",
             "--no-sandbox",
