@@ -162,13 +162,14 @@ class Pipeline:
         """Work until `stop`."""
         try:
             while not self._stopping.is_set():
-                self._step_guarded()
+                self.step()
             self._commit(())
         except StoppedError:
             log.warning("pipeline.stopped_with_unwritten", extra={"fields": {"trouble": self.trouble}})
         self._parts.acks.flush_all()
 
-    def _step_guarded(self) -> None:
+    def step(self) -> None:
+        """One turn: see through what has come. Raises StoppedError where it was told to stop while the store or the ledger was away."""
         try:
             self._step()
         except StoppedError:

@@ -101,10 +101,11 @@ class CenterTags:
 
 
 class Service:
-    """All parts of one collector. Raises LedgerError, SettingsError or OSError where one cannot be made."""
+    """All parts of one collector, by the clock ``now_s`` (UTC). Raises LedgerError, SettingsError or OSError where one cannot be made."""
 
-    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
+    def __init__(self, settings: Settings, stopping: threading.Event, *, now_s: Callable[[], float] = time.time) -> None:
         self.settings = settings
+        self._now_s = now_s
         self._stopping = stopping
         self.region = _region(settings)
         self._tags = CenterTags(self.region.centers)
@@ -116,14 +117,14 @@ class Service:
         self.gaps = GapCounts(self.ledger.books())
         self.board = Board(lambda: self.region.centers, gaps=self.gaps.of)
         self.board.restore(self.ledger.snapshots())
-        self.inbox = Inbox(_broker(settings), self.stages)
-        self.acks = Acks(self.inbox.publish, within_s=settings.ack_within_s, clock=self.timekeeper.quality, now_ms=_now_ms)
+        self.inbox = Inbox(_broker(settings), self.stages, now_ms=self._now_ms)
+        self.acks = Acks(self.inbox.publish, within_s=settings.ack_within_s, clock=self.timekeeper.quality, now_ms=self._now_ms)
         books = Books(self.ledger.book)
         self._admission = Admission(
             books,
             self.region.centers,
             admit_unknown=settings.unknown_centers == "admit",
-            two_agents=lambda center: self.board.two_agents(center, _now_ms() // 1000),
+            two_agents=lambda center: self.board.two_agents(center, self._whole_s()),
             clock_is_right=lambda: self.timekeeper.quality() == "synced",
         )
         parts = Parts(
@@ -139,12 +140,14 @@ class Service:
             counts=self.metrics,
             stages=self.stages,
         )
-        self.pipeline = Pipeline(parts, BatchLimits(settings.batch.max_reports, settings.batch.wait_s))
+        self.pipeline = Pipeline(parts, BatchLimits(settings.batch.max_reports, settings.batch.wait_s), now_s=self._whole_s)
         store = _open_store(settings, self._tags, self.stages)  # of its own: each is used by one thread
-        self.clerk = Clerk(Desk(self.ledger, store, self.board, lambda: self.region, self._deaf))
+        self.clerk = Clerk(Desk(self.ledger, store, self.board, lambda: self.region, self._deaf), now_s=self._whole_s)
         url_file = settings.heartbeat.url_file
         heartbeat = None if url_file is None else Heartbeat(url_file, settings.heartbeat.every_min * 60, time.monotonic)
-        self.postman = Postman(self.ledger, lambda: self.region, is_well=lambda: not self.trouble(), heartbeat=heartbeat)
+        self.postman = Postman(
+            self.ledger, lambda: self.region, is_well=lambda: not self.trouble(), heartbeat=heartbeat, now_s=self._whole_s
+        )
         self._watch()
 
     def reload(self) -> None:
@@ -209,6 +212,12 @@ class Service:
         if not clock.synchronised:
             found.append(f"{CLOCK}: {clock.detail}")
         return found
+
+    def _now_ms(self) -> int:
+        return int(self._now_s() * 1000)
+
+    def _whole_s(self) -> int:
+        return int(self._now_s())
 
     def _deaf(self) -> str:
         """What keeps us from hearing the centers: their silence then says nothing of them."""
@@ -324,7 +333,3 @@ def _broker(settings: Settings) -> Broker:
         shared_group=mqtt.shared_group,
         ack_within_s=settings.ack_within_s,
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
