@@ -7,6 +7,8 @@ Servers come from scripts/install-servers. One that cannot be found skips the te
     influxd       InfluxDB 1.12 for the whole run: shared, so use names of your own, or `Influxd.empty`
     any_influx    an `InfluxTarget`, once for each version that is to be had: 1.12; the server that KEREGE_TEST_INFLUX_URL names
                   (with ..._TOKEN, ..._ORG, ..._BUCKET); 2.7 and 3 in containers where Docker runs and has or gets their images
+    postgresql    PostgreSQL for the whole run: shared, so take a database of your own (`PostgreSQL.create`), and leave it running
+    place         where a ledger can be: once a file of SQLite, once a database of PostgreSQL, empty for each test
     certificates  an authority, a server, and clients named demo, other and collector
 """
 
@@ -16,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Generator, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -23,7 +26,9 @@ from hypothesis import settings
 from testcontainers.core.container import DockerContainer
 
 from kerege_lab.certificates import Certificates, make_certificates
+from kerege_lab.postgresql import PostgreSQL
 from kerege_lab.servers import DATABASE, Influxd, InfluxTarget, Mosquitto, Server, ServerError, ServerMissingError
+from tests.places import Place
 
 CI: Final = os.environ.get("CI") == "true"
 GIVEN_INFLUX: Final = os.environ.get("KEREGE_TEST_INFLUX_URL")
@@ -50,6 +55,24 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
     """InfluxDB 1.12 with the database kerege."""
     yield from _served(Influxd(tmp_path_factory.mktemp("influxd")))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """PostgreSQL without any ledger."""
+    yield from _served(PostgreSQL())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A place for a ledger that a test has for itself."""
+    if request.param == "sqlite":
+        yield Place(tmp_path)
+        return
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    database = server.create()
+    yield Place(tmp_path, server, database)
+    server.drop(database)
 
 
 @pytest.fixture(scope="session")

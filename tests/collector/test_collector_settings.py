@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel
 
 from kerege_collector.mistakes import read_toml
-from kerege_collector.settings import Influx, Settings, SettingsError, Sqlite, load
+from kerege_collector.settings import Influx, PostgresqlLedger, Settings, SettingsError, Sqlite, load
 from kerege_lab.certificates import Certificates, Identity
 from kerege_lab.toml import toml_text
 
@@ -83,6 +83,40 @@ def test_the_token_comes_from_its_file_else_from_the_environment(tmp_path: Path,
     named = load(write(tmp_path, store=store | {"token_file": "token"})).store
     assert isinstance(named, Influx)
     assert named.token == "of-the-file"
+
+
+@pytest.mark.parametrize(
+    ("host", "sslmode"),
+    [
+        ("/run/postgresql", "prefer"),
+        ("localhost", "prefer"),
+        ("127.0.0.1", "prefer"),
+        ("::1", "prefer"),
+        ("db.example", "verify-full"),
+        ("10.0.0.7", "verify-full"),
+    ],
+)
+def test_a_database_on_another_machine_must_prove_who_it_is(tmp_path: Path, certificates: Certificates, host: str, sslmode: str) -> None:
+    """Its certificate and its name are looked at, unless somebody has said otherwise; what does not leave the machine needs no proof."""
+    ca_file = {"ca_file": certificates.ca} if sslmode == "verify-full" else {}
+    ledger = load(write(tmp_path, ledger={"kind": "postgresql", "host": host} | ca_file)).ledger
+    assert isinstance(ledger, PostgresqlLedger)
+    assert (ledger.sslmode, ledger.port, ledger.database, ledger.user) == (sslmode, 5432, "kerege", "kerege")
+    chosen = load(write(tmp_path, ledger={"kind": "postgresql", "host": host, "sslmode": "require"})).ledger
+    assert isinstance(chosen, PostgresqlLedger)
+    assert chosen.sslmode == "require"
+
+
+def test_mistakes_of_the_ledgers_files_are_said_together(tmp_path: Path, certificates: Certificates) -> None:
+    path = write(tmp_path, ledger={"kind": "postgresql", "host": "db.example", "password_file": "nowhere"})
+    password, authority = mistakes(path)
+    assert password == f"{path}: ledger.password_file: {tmp_path / 'nowhere'}: there is no such file"
+    assert authority.startswith(f'{path}: ledger.ca_file: is missing, and sslmode is "verify-full"; name the authority')
+    (tmp_path / "password").write_text("hunter2\n")
+    good = load(write(tmp_path, ledger={"kind": "postgresql", "host": "/run", "password_file": "password"}))
+    assert isinstance(good.ledger, PostgresqlLedger)
+    assert good.ledger.password == "hunter2"
+    assert "hunter2" not in repr(good)
 
 
 def test_name_and_password_come_from_files(tmp_path: Path) -> None:
@@ -253,6 +287,8 @@ def test_the_example_is_good_and_says_every_key_with_its_default() -> None:
     shown = uncommented(text)
     influx = {key for key in shown["store"] if key not in Sqlite.model_fields}
     shown["store"] = {key: value for key, value in shown["store"].items() if key in Sqlite.model_fields}
+    assert set(shown.pop("ledger")) == set(PostgresqlLedger.model_fields)
+    shown["ledger"] = {"kind": given.ledger.kind}
     assert {key: set(value) if isinstance(value, dict) else None for key, value in shown.items()} == known_keys()
     assert influx | {"kind"} == set(Influx.model_fields)
     assert {name: shown[name] for name in ("http", "batch", "quarantine", "clock")} == {
@@ -267,7 +303,7 @@ def test_the_example_is_good_and_says_every_key_with_its_default() -> None:
 
 def uncommented(text: str) -> dict[str, Any]:
     lines = [line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line for line in text.splitlines()]
-    kept = [line for line in lines if line != 'kind = "influx"']  # the other kind stands in the same section
+    kept = [line for line in lines if line not in {'kind = "influx"', 'kind = "postgresql"'}]  # the other kind stands in the same section
     return tomllib.loads("\n".join(kept))
 
 
@@ -278,7 +314,14 @@ def known_keys() -> dict[str, set[str] | None]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
     found: dict[str, set[str] | None] = dict.fromkeys(Settings.model_fields)
-    return found | {name: set(section.model_fields) for name, section in sections.items()} | {"store": set(Sqlite.model_fields)}
+    return (
+        found
+        | {name: set(section.model_fields) for name, section in sections.items()}
+        | {
+            "store": set(Sqlite.model_fields),
+            "ledger": {"kind"},
+        }
+    )
 
 
 def test_a_link_to_itself_is_a_mistake_not_a_crash(tmp_path: Path) -> None:

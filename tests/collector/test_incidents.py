@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +16,7 @@ from kerege_collector.stores import Row
 from kerege_collector.stores.sqlite import SqliteStore
 from kerege_collector.witness import Witness
 from kerege_wire import Record, Report, Tick
+from tests.places import Place
 
 T = 1_795_465_800 // 60 * 60
 NAMES = ("aa", "bb", "cc", "dd")
@@ -25,12 +25,12 @@ NAMES = ("aa", "bb", "cc", "dd")
 class Office:
     """A clerk with a clock of its own; the centers report each minute unless they are mute."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, place: Place) -> None:
         link = {name: Link(kind="geo", provider=f"p-{name}") for name in NAMES}
         self.region = Region({name: Center(id=name, link=link[name]) for name in NAMES}, {}, {})
-        self.ledger = Ledger(directory / "ledger.db")
+        self.ledger = Ledger(place.open())
         self.board = Board(lambda: self.region.centers)
-        self.store = SqliteStore(directory / "records.db", retention_days=400)
+        self.store = SqliteStore(place.directory / "records.db", retention_days=400)
         self.witness = Witness(self.ledger.runs, lambda: self.region)
         self.now_s, self.own, self.seq = T, "", 0
         self.clerk = self.begin()
@@ -61,8 +61,8 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    made = Office(tmp_path)
+def office(place: Place) -> Iterator[Office]:
+    made = Office(place)
     made.run(300)
     yield made
     made.store.close()
@@ -158,11 +158,9 @@ def test_a_ledger_that_is_away_is_said_and_made_up_for(office: Office, monkeypat
     assert len(office.listing()) == 1
 
 
-def test_the_commands(office: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands(office: Office, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     office.run(150, mute=("bb",))
-    (tmp_path / "centers.toml").write_text('[[center]]\nid = "bb"\n')
-    (tmp_path / "collector.toml").write_text('state_directory = "."\n[mqtt]\nhost = "127.0.0.1"\ntls = false\n')
-    settings = ("--settings", str(tmp_path / "collector.toml"))
+    settings = ("--settings", str(place.settings_file('[[center]]\nid = "bb"\n')))
     assert cli.main(["incidents", *settings]) == 0
     assert "silent" in capsys.readouterr().out
     assert cli.main(["ack", "1", *settings]) == 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,6 +16,7 @@ from kerege_collector.stores import Row
 from kerege_collector.verdicts import Revision
 from kerege_collector.witness import Witness
 from kerege_wire import Body, Boot, Presence, Tick, kind_of
+from tests.places import Place
 
 ZONE = ZoneInfo("Asia/Almaty")
 T = int(datetime(2026, 11, 23, 9, tzinfo=ZONE).timestamp())
@@ -27,8 +27,8 @@ WEEK = tuple(((9 * 60, 18 * 60),) for _ in range(7))
 class Court:
     """A ledger with a witness and a judge."""
 
-    def __init__(self, path: Path, center: Center) -> None:
-        self.ledger = Ledger(path)
+    def __init__(self, place: Place, center: Center) -> None:
+        self.ledger = Ledger(place.open())
         self.region = Region({center.id: center}, {center.id: Calendar(ZONE, WEEK)}, {})
         self.witness = Witness(self.ledger.runs, lambda: self.region)
         self.judge = Judge(self.ledger)
@@ -59,8 +59,8 @@ class Court:
 
 
 @pytest.fixture
-def court(tmp_path: Path) -> Iterator[Court]:
-    made = Court(tmp_path / "ledger.db", Center(id="demo", link=Link(kind="geo")))
+def court(place: Place) -> Iterator[Court]:
+    made = Court(place, Center(id="demo", link=Link(kind="geo")))
     yield made
     made.ledger.close()
 
@@ -125,8 +125,8 @@ def test_a_boot_explains_the_silence_and_a_goodbye_is_heard_at_once(court: Court
     assert court.revisions()[0].why in {"boot", "tick"}
 
 
-def test_a_library_without_a_link_is_not_connected_and_never_down(tmp_path: Path) -> None:
-    court = Court(tmp_path / "ledger.db", Center(id="demo", registered=date(2026, 11, 20)))
+def test_a_library_without_a_link_is_not_connected_and_never_down(place: Place) -> None:
+    court = Court(place, Center(id="demo", registered=date(2026, 11, 20)))
     court.judge.step(court.region, T)
     court.judge.step(court.region, T + 86_400)
     assert court.said() == [(0, 86_400, "unknown", "not-connected")]
@@ -136,8 +136,8 @@ def test_a_library_without_a_link_is_not_connected_and_never_down(tmp_path: Path
     court.ledger.close()
 
 
-def test_a_closed_library_is_judged_no_more(tmp_path: Path) -> None:
-    court = Court(tmp_path / "ledger.db", Center(id="demo", link=Link(), closed=date(2026, 11, 24)))
+def test_a_closed_library_is_judged_no_more(place: Place) -> None:
+    court = Court(place, Center(id="demo", link=Link(), closed=date(2026, 11, 24)))
     court.judge.step(court.region, T)
     court.judge.step(court.region, T + 5 * 86_400)
     assert court.said()[-1][1] == 15 * 3600  # midnight after the first day

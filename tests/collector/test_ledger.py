@@ -12,14 +12,15 @@ from kerege_collector.ledger import Ledger, LedgerError, Quarantined
 from kerege_collector.quarantine_room import Bounds, Room
 from kerege_collector.stores import RetryLater
 from kerege_wire.ranges import RangeSet
+from tests.places import Place
 
 NOW_S = 1_795_465_800
 BOUNDS = Bounds(rows=30, payload_bytes=1_000_000)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    found = Ledger(tmp_path / "ledger.db", bounds=BOUNDS)
+def ledger(place: Place) -> Iterator[Ledger]:
+    found = Ledger(place.open(), bounds=BOUNDS)
     yield found
     found.close()
 
@@ -36,13 +37,13 @@ def filled(ledger: Ledger) -> list[Quarantined]:
     return items
 
 
-def test_a_book_comes_back_as_it_was(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_book_comes_back_as_it_was(ledger: Ledger, place: Place) -> None:
     """Ranges, excuses and the expected end outlive the process."""
     book = Book("demo", "epoch-01", RangeSet([(1, 7), (9, 9)]), RangeSet([(8, 8)]), 12, NOW_S - 60)
     book.dirty = True
     ledger.commit([book], [], {}, NOW_S)
     assert not book.dirty
-    again = Ledger(tmp_path / "ledger.db")
+    again = Ledger(place.open())
     found = again.book("demo", "epoch-01")
     again.close()
     assert found is not None
@@ -56,13 +57,11 @@ def test_an_epoch_that_was_never_seen_has_no_book(ledger: Ledger) -> None:
     assert ledger.book("demo", "epoch-01") is None
 
 
-def test_a_commit_is_all_or_nothing(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_commit_is_all_or_nothing(ledger: Ledger, place: Place) -> None:
     """A batch that fails at its last statement has changed nothing, and its books are still to be written."""
     book = Book("demo", "epoch-01", RangeSet([(1, 7)]))
     book.dirty = True
-    with sqlite3.connect(tmp_path / "ledger.db") as other:
-        other.execute("CREATE TRIGGER fails BEFORE INSERT ON board BEGIN SELECT RAISE(ABORT, 'no'); END")
-    other.close()
+    place.fail("board")
     with pytest.raises(Exception, match="no"):
         ledger.commit([book], [kept(1)], {"demo": {}}, NOW_S)
     assert (ledger.book("demo", "epoch-01"), ledger.quarantined(), book.dirty) == (None, [], True)
@@ -124,11 +123,11 @@ def test_what_has_ended_makes_room_oldest_first(ledger: Ledger, monkeypatch: pyt
     assert ledger.quarantine_rows == BOUNDS.rows
 
 
-def test_what_a_command_has_entered_beside_the_service_stays(ledger: Ledger, tmp_path: Path) -> None:
+def test_what_a_command_has_entered_beside_the_service_stays(ledger: Ledger, place: Place) -> None:
     """The service writes the book that it has in memory; what was readmitted meanwhile is in it."""
     mine = Book("demo", "epoch-01", RangeSet([(1, 4)]), RangeSet([(5, 5)]))
     ledger.commit([mine], [kept(5)], {}, NOW_S)
-    command = Ledger(tmp_path / "ledger.db")
+    command = Ledger(place.open())
     theirs = command.book("demo", "epoch-01")
     assert theirs is not None
     theirs.store([5])
@@ -143,53 +142,46 @@ def test_what_a_command_has_entered_beside_the_service_stays(ledger: Ledger, tmp
     assert (list(found.accepted), found.expected_last) == ([(1, 6)], 9)
 
 
-def test_a_book_is_accepted_only_when_the_ledger_has_it(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_book_is_accepted_only_when_the_ledger_has_it(ledger: Ledger, place: Place) -> None:
     """What is in the store alone is not among what acknowledgements name."""
     book = Book("demo", "epoch-01", RangeSet([(1, 1)]))
     book.store([2, 3])
-    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
-    other.execute("CREATE TRIGGER fails BEFORE INSERT ON accepted BEGIN SELECT RAISE(ABORT, 'no'); END")
+    place.fail("accepted")
     with pytest.raises(Exception, match="no"):
         ledger.commit([book], [], {}, NOW_S)
     assert (list(book.accepted), book.dirty) == ([(1, 1)], True)
-    other.execute("DROP TRIGGER fails")
-    other.close()
+    place.fail_no_more("accepted")
     ledger.commit([book], [], {}, NOW_S)
     assert (list(book.accepted), book.dirty) == ([(1, 3)], False)
 
 
-def test_a_database_of_another_program_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_refused_in_words(place: Place) -> None:
     """Nothing of ours is put into it."""
-    with sqlite3.connect(tmp_path / "ledger.db") as other:
-        other.execute("CREATE TABLE loans(book)")
+    place.execute("CREATE TABLE loans(book text)")
     with pytest.raises(LedgerError, match=r"a database of another program: move it away"):
-        Ledger(tmp_path / "ledger.db")
-    assert other.execute("SELECT name FROM sqlite_schema").fetchall() == [("loans",)]
-    other.close()
+        Ledger(place.open())
+    with pytest.raises(Exception, match="accepted"):
+        place.execute("SELECT * FROM accepted")
 
 
-def test_a_ledger_whose_making_was_cut_short_is_finished(tmp_path: Path) -> None:
+def test_a_ledger_whose_making_was_cut_short_is_finished(place: Place) -> None:
     """A power cut at the very first start must not lock the collector out."""
-    Ledger(tmp_path / "ledger.db").close()
-    with sqlite3.connect(tmp_path / "ledger.db") as half:
-        for table in ("board", "quarantine", "meta"):
-            half.execute(f"DROP TABLE {table}")
-    half.close()
-    ledger = Ledger(tmp_path / "ledger.db")
+    Ledger(place.open()).close()
+    for table in ("board", "quarantine", "meta"):
+        place.execute(f"DROP TABLE {table}")
+    ledger = Ledger(place.open())
     ledger.commit([], [], {"demo": {}}, NOW_S)
     assert ledger.snapshots() == {"demo": {}}
     ledger.close()
-    Ledger(tmp_path / "ledger.db").close()
+    Ledger(place.open()).close()
 
 
-def test_a_newer_schema_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_newer_schema_is_refused_in_words(place: Place) -> None:
     """An old collector leaves a new ledger alone, and says what to do."""
-    Ledger(tmp_path / "ledger.db").close()
-    with sqlite3.connect(tmp_path / "ledger.db") as other:
-        other.execute("UPDATE meta SET value = '3' WHERE name = 'schema'")
-    other.close()
-    with pytest.raises(LedgerError, match=r"made by a newer version.*upgrade"):
-        Ledger(tmp_path / "ledger.db")
+    Ledger(place.open()).close()
+    place.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
+    with pytest.raises(LedgerError, match=r"made by a newer version.*\(schema 99, this one knows 2\).*upgrade"):
+        Ledger(place.open())
 
 
 def test_a_damaged_file_is_said_and_left_alone(tmp_path: Path) -> None:
@@ -202,11 +194,11 @@ def test_a_damaged_file_is_said_and_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"this is no database")
 
 
-def test_a_locked_file_is_tried_again(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_file_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process that holds the lock for long makes RetryLater, and afterwards all is well."""
-    monkeypatch.setattr("kerege_collector.ledger.BUSY_TIMEOUT_S", 0.05)
-    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    monkeypatch.setattr("kerege_collector.database.BUSY_TIMEOUT_S", 0.05)
     quick = Ledger(tmp_path / "ledger.db")
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(RetryLater) as caught:
         quick.commit([], [kept(1)], {}, NOW_S)
@@ -214,7 +206,7 @@ def test_a_locked_file_is_tried_again(ledger: Ledger, tmp_path: Path, monkeypatc
     other.execute("COMMIT")
     other.close()
     quick.commit([], [kept(1)], {}, NOW_S)
-    assert len(ledger.quarantined()) == 1
+    assert len(quick.quarantined()) == 1
     quick.close()
 
 
@@ -229,7 +221,7 @@ def test_a_directory_in_its_place_is_said(tmp_path: Path) -> None:
 def test_a_full_disk_is_tried_again(tmp_path: Path) -> None:
     """When SQLite is out of pages the batch waits; with room again the same call succeeds."""
     ledger = Ledger(tmp_path / "ledger.db")
-    with ledger._engine.begin() as connection:
+    with ledger.transaction() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
         book = Book("demo", "epoch-01", RangeSet([(number, number) for number in range(1, 1999, 2)]))

@@ -19,25 +19,29 @@ from kerege_collector.postman import Postman
 from tests.collector import receivers
 from tests.collector.receivers import Hook, Mailbox
 from tests.collector.test_incidents import Office
+from tests.places import Place
 
 KILLED = """
 import sys
 from pathlib import Path
 from kerege_collector.centers import load_region
-from kerege_collector.ledger import Ledger
+from kerege_collector.opening import open_ledger
 from kerege_collector.postman import Postman
-region = load_region(Path(sys.argv[1]) / "centers.toml")
+from kerege_collector.settings import load
+settings = load(Path(sys.argv[1]))
+region = load_region(settings.centers_file)
 print("ready", flush=True)
-Postman(Ledger(Path(sys.argv[1]) / "ledger.db"), lambda: region, is_well=lambda: True, now_s=lambda: 2_000_000_000).step()
+Postman(open_ledger(settings), lambda: region, is_well=lambda: True, now_s=lambda: 2_000_000_000).step()
 """
 
 
 class Desk(Office):
     """An office whose notices are delivered by hand, at its own time."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.directory = directory
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.place = place
+        self.directory = place.directory
 
     def contact(self, name: str, url: str, **more: object) -> Contact:
         path = self.directory / f"{name}.urls"
@@ -75,8 +79,8 @@ def silence() -> Iterator[int]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path)
+def desk(place: Place) -> Iterator[Desk]:
+    made = Desk(place)
     made.run(300)
     yield made
     made.store.close()
@@ -114,8 +118,8 @@ def test_killed_in_the_middle_of_a_sending_it_is_sent_again_and_says_so(desk: De
     desk.run(90, mute=("bb",))
     addresses = desk.directory / "desk.urls"
     contact = f'[[contact]]\nid = "desk"\nlanguage = "en"\naddresses_file = "{addresses}"\n'
-    (desk.directory / "centers.toml").write_text(contact)
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(desk.directory)], stdout=subprocess.PIPE) as process:
+    settings = desk.place.settings_file(contact)
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(settings)], stdout=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
         while desk.notices() != [("desk", "opened", "sending")] and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -26,6 +26,7 @@ from kerege_collector.stores.sqlite import SqliteStore
 from kerege_collector.witness import Witness
 from kerege_wire import Ack, Presence, Record, Report, Tick, decode_ack, encode_presence, encode_report
 from kerege_wire.ranges import RangeSet
+from tests.places import Place
 
 NOW_S = 1_795_465_800
 EPOCH = "Zk3q9w2a"
@@ -114,12 +115,12 @@ class Counts:
 class House:
     """A worker with a real store, a real ledger, a real board, and a mailbox."""
 
-    def __init__(self, directory: Path, *, bounds: Bounds) -> None:
+    def __init__(self, place: Place, *, bounds: Bounds) -> None:
         self.log: list[str] = []
         self.acks_sent: list[Ack] = []
         self.mail = Mailbox(self.log)
-        self.store = TestStore(directory / "records.db", self.log)
-        self.ledger = TestLedger(directory / "ledger.db", bounds=bounds)
+        self.store = TestStore(place.directory / "records.db", self.log)
+        self.ledger = TestLedger(place.open(), bounds=bounds)
         self.ledger.log, self.ledger.before = self.log, lambda: None
         self.counts = Counts()
         self.board = Board(dict)
@@ -187,10 +188,10 @@ def bounds() -> Bounds:
 
 
 @pytest.fixture
-def house(tmp_path: Path, bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def house(place: Place, bounds: Bounds, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setattr(persistence, "FIRST_BACKOFF_S", 0.005)
     monkeypatch.setattr(persistence, "MAX_BACKOFF_S", 0.02)
-    found = House(tmp_path, bounds=bounds)
+    found = House(place, bounds=bounds)
     yield found
     if found.thread.is_alive():
         found.stop()
@@ -242,8 +243,8 @@ def test_everything_is_counted(house: House) -> None:
     }
 
 
-@pytest.mark.parametrize("place", ["store", "ledger"])
-def test_while_something_is_away_nothing_is_acknowledged(house: House, place: str) -> None:
+@pytest.mark.parametrize("part", ["store", "ledger"])
+def test_while_something_is_away_nothing_is_acknowledged(house: House, part: str) -> None:
     """The batch waits and is tried until it succeeds; it is then stored once and acknowledged."""
     back = threading.Event()
     tries = []
@@ -254,7 +255,7 @@ def test_while_something_is_away_nothing_is_acknowledged(house: House, place: st
             raise RetryLater("disk-full", "no space left")
         return []
 
-    if place == "store":
+    if part == "store":
         house.store.before = away
     else:
         house.ledger.before = away  # type: ignore[assignment]
@@ -262,8 +263,8 @@ def test_while_something_is_away_nothing_is_acknowledged(house: House, place: st
     house.start()
     house.wait(lambda: len(tries) >= 5)
     assert (house.mail.done_topics, house.acks_sent) == ([], [])
-    assert house.pipeline.trouble == f"{place}: disk-full: no space left"
-    assert house.counts.by_name[f"failure {place} disk-full"] >= 5
+    assert house.pipeline.trouble == f"{part}: disk-full: no space left"
+    assert house.counts.by_name[f"failure {part} disk-full"] >= 5
     back.set()
     house.wait(lambda: bool(house.acks_sent))
     house.stop()

@@ -15,6 +15,7 @@ from kerege_collector.stores import Rejected, RetryLater, Row
 from kerege_collector.stores.sqlite import SqliteStore
 from kerege_wire import Body, Boot, Drop, Record, Report, Tick, encode_report
 from kerege_wire.ranges import RangeSet
+from tests.places import Place
 
 NOW_S = 1_795_465_800
 REGION = Region({"demo": Center(id="demo")}, {}, {})
@@ -24,9 +25,9 @@ EPOCH = "Zk3q9w2a"
 class Desk:
     """A ledger and a store, and the command over both."""
 
-    def __init__(self, directory: Path) -> None:
-        self.ledger = Ledger(directory / "ledger.db")
-        self.store = SqliteStore(directory / "records.db", retention_days=400)
+    def __init__(self, place: Place) -> None:
+        self.ledger = Ledger(place.open())
+        self.store = SqliteStore(place.directory / "records.db", retention_days=400)
 
     def keep(self, *items: Quarantined) -> None:
         self.ledger.commit([], items, {}, NOW_S)
@@ -40,8 +41,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    found = Desk(tmp_path)
+def desk(place: Place) -> Iterator[Desk]:
+    found = Desk(place)
     yield found
     found.ledger.close()
     found.store.close()
@@ -182,10 +183,10 @@ def test_long_listings_are_read_in_steps(desk: Desk) -> None:
     assert [item.what.seq for item in quarantine.listing(desk.ledger)] == list(range(1, 1201))
 
 
-def test_readmitting_beside_the_service_loses_none_of_its_ranges(desk: Desk, tmp_path: Path) -> None:
+def test_readmitting_beside_the_service_loses_none_of_its_ranges(desk: Desk, place: Place) -> None:
     """What the service commits between our looking and our writing is still there afterwards."""
     desk.keep(kept(5))
-    service = Ledger(tmp_path / "ledger.db")
+    service = Ledger(place.open())
     write = desk.store.write
 
     def write_slowly(rows: Sequence[Row]) -> list[Rejected]:

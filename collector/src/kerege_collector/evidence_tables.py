@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from kerege_collector.schema import METADATA
+from kerege_collector.schema import METADATA, TEXT
 
 
 def _table(name: str, *columns: Any) -> sa.Table:
@@ -12,7 +12,7 @@ def _table(name: str, *columns: Any) -> sa.Table:
 
 
 def _text(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, primary_key=key, nullable=null)
+    return sa.Column(name, TEXT, primary_key=key, nullable=null)
 
 
 def _whole(name: str, *, key: bool = False, null: bool = False) -> sa.Column[int]:

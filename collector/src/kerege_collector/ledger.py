@@ -1,39 +1,35 @@
-"""ledger.db: what was accepted, what is in quarantine, what the board showed last. The collector's memory of its promises.
+"""The ledger: what was accepted, what is in quarantine, what the board showed last. The collector's memory of its promises.
 
-One transaction a batch, WAL and synchronous=FULL: what was acknowledged is remembered after a power cut.
+One transaction a batch, durable when it is over: what was acknowledged is remembered after a power cut.
 
-    RetryLater (see `stores`)   the disk is full, read-only or locked: the batch is tried again, nothing is acknowledged
-    LedgerError                 the file is of a newer version of the collector, or no ledger at all
+    RetryLater (see `stores`)   the database is locked, read-only, full or away: the batch is tried again, nothing is acknowledged
+    LedgerError                 it is of another version of the collector, or no ledger at all
 """
 
 import json
 import logging
-import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DBAPIError
 
-from kerege_collector import evidence, evidence_tables, verdict_tables
+from kerege_collector import evidence, evidence_tables, migrations, verdict_tables
 from kerege_collector.books import Book
+from kerege_collector.database import Database, SqliteDatabase
+from kerege_collector.migrations import CURE, LedgerError, meta_word, set_meta_word
 from kerege_collector.quarantine_room import DEFAULT_BOUNDS, Bounds, Room
-from kerege_collector.schema import METADATA, SCHEMA_VERSION
-from kerege_collector.sqlite_trouble import retry_later
+from kerege_collector.schema import METADATA, NUMBER, SCHEMA_VERSION, TEXT, put, put_new
 from kerege_collector.timeline import Run
 from kerege_collector.witness import Findings
 from kerege_wire.ranges import RangeSet
 
-log = logging.getLogger(__name__)
+__all__ = ["Ledger", "LedgerError", "QuarantineRow", "Quarantined"]
 
-BUSY_TIMEOUT_S: Final = 5.0
-"""How long a write waits for a command (`quarantine readmit`, a backup) to let go of the file."""
+log = logging.getLogger(__name__)
 
 FORGET_STEP: Final = 100
 """Resolved items of the quarantine that are forgotten at a time where it is crowded."""
@@ -42,46 +38,40 @@ _schema = METADATA
 _OTHERS: Final = (evidence_tables, verdict_tables)
 """Whoever makes a ledger makes these tables too."""
 
-meta = sa.Table("meta", _schema, sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))
-
 accepted = sa.Table(
     "accepted",
     _schema,
-    sa.Column("center", sa.Text, primary_key=True),
-    sa.Column("epoch", sa.Text, primary_key=True),
-    sa.Column("ranges", sa.Text, nullable=False),  # JSON [[first, last], ...]
-    sa.Column("excused", sa.Text, nullable=False),  # likewise
-    sa.Column("expected_last", sa.Integer),
-    sa.Column("first_seen", sa.Integer, nullable=False),
-    sa.Column("updated", sa.Integer, nullable=False),
+    sa.Column("center", TEXT, primary_key=True),
+    sa.Column("epoch", TEXT, primary_key=True),
+    sa.Column("ranges", TEXT, nullable=False),  # JSON [[first, last], ...]
+    sa.Column("excused", TEXT, nullable=False),  # likewise
+    sa.Column("expected_last", sa.BigInteger),
+    sa.Column("first_seen", sa.BigInteger, nullable=False),
+    sa.Column("updated", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 
 quarantine = sa.Table(
     "quarantine",
     _schema,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("center", sa.Text, nullable=False),
-    sa.Column("epoch", sa.Text, nullable=False),  # "" where the payload could not be read
-    sa.Column("seq", sa.Integer, nullable=False),  # 0 for a whole payload
-    sa.Column("time", sa.Integer),
-    sa.Column("received", sa.Integer, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("id", NUMBER, primary_key=True),
+    sa.Column("center", TEXT, nullable=False),
+    sa.Column("epoch", TEXT, nullable=False),  # "" where the payload could not be read
+    sa.Column("seq", sa.BigInteger, nullable=False),  # 0 for a whole payload
+    sa.Column("time", sa.BigInteger),
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("reason", TEXT, nullable=False),
+    sa.Column("detail", TEXT, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
-    sa.Column("bytes", sa.Integer, nullable=False),  # of the payload
-    sa.Column("digest", sa.Integer, nullable=False),
-    sa.Column("resolved", sa.Text),  # how it ended: "readmitted", "dropped"; null while it waits
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # of the payload
+    sa.Column("digest", sa.BigInteger, nullable=False),
+    sa.Column("resolved", TEXT),  # how it ended: "readmitted", "dropped"; null while it waits
     sa.UniqueConstraint("center", "epoch", "seq", "reason", "digest"),  # a record that is sent and refused again is one row
     sa.Index("quarantine_use", "center", "resolved", "bytes"),  # what is in use is counted from it alone
     sqlite_autoincrement=True,
 )
 
-board = sa.Table("board", _schema, sa.Column("center", sa.Text, primary_key=True), sa.Column("snapshot", sa.Text, nullable=False))
-
-
-class LedgerError(Exception):
-    """This file cannot be our ledger; waiting will not help."""
+board = sa.Table("board", _schema, sa.Column("center", TEXT, primary_key=True), sa.Column("snapshot", TEXT, nullable=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +101,31 @@ class QuarantineRow:
     resolved: str | None
 
 
-class Ledger:
-    """ledger.db at ``path``. Raises LedgerError, or RetryLater, where it cannot be opened."""
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """Findings whose commit may have happened though it seemed to fail."""
 
-    def __init__(self, path: Path, *, bounds: Bounds = DEFAULT_BOUNDS) -> None:
-        """``bounds``: of what waits in quarantine; what has ended there (readmitted, dropped) is kept as long as there is room."""
-        self._path = path
+    findings: Findings
+    mark: str | None
+
+
+class Ledger:
+    """The ledger in a database; a path is one of SQLite. Raises LedgerError, or RetryLater, where it cannot be opened."""
+
+    def __init__(self, database: Database | Path, *, bounds: Bounds = DEFAULT_BOUNDS, may_make: bool = True) -> None:
+        """``bounds``: of what waits in quarantine; what has ended there (readmitted, dropped) is kept as long as there is room.
+
+        may_make: where there is no ledger yet, make one; else LedgerError.
+        """
+        self._database = SqliteDatabase(database) if isinstance(database, Path) else database
         self._bounds = bounds
-        self._state = 0  # grows whenever somebody else has written
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
-        event.listen(self._engine, "connect", _prepare_connection)
+        self._doubt: _Doubt | None = None
         try:
+            self._check_schema(may_make=may_make)
             with self.transaction() as connection:
-                self._check_schema(connection)
                 self._rows = self._count(connection)
         except BaseException:
-            self._engine.dispose()
+            self._database.close()
             raise
 
     def commit(
@@ -142,15 +141,14 @@ class Ledger:
 
         Raises RetryLater; then nothing has changed, and the books are still dirty.
         """
-        with self.transaction() as connection:
+        with self.writing() as connection:
             self._put_books(connection, books, now_s)
             if findings:
-                evidence.put_findings(connection, findings)
+                self._put_findings(connection, findings)
             if quarantined:
                 self._put_quarantined(connection, quarantined)
-            if snapshots:
-                rows = [{"center": center, "snapshot": json.dumps(snapshot)} for center, snapshot in snapshots.items()]
-                connection.execute(_PUT_SNAPSHOT, rows)
+            put(connection, board, [{"center": center, "snapshot": json.dumps(snapshot)} for center, snapshot in snapshots.items()])
+        self._doubt = None
         for book in books:
             book.committed()
 
@@ -160,7 +158,8 @@ class Ledger:
             use = _waiting_use(connection)
             if not self._without_room(use, items):
                 return frozenset()  # nearly always; else what is there already is looked for, which takes a query each
-            return self._without_room(use, [item for item in items if connection.exec_driver_sql(_HOLDS, _key_of(item)).first() is None])
+            holds = self._database.statement(_HOLDS)
+            return self._without_room(use, [item for item in items if connection.exec_driver_sql(holds, _key_of(item)).first() is None])
 
     def _without_room(self, use: Mapping[str, tuple[int, int]], items: Iterable[Quarantined]) -> frozenset[Quarantined]:
         room = Room(self._bounds, use)
@@ -191,12 +190,12 @@ class Ledger:
     def meta(self, name: str) -> str | None:
         """A remembered word. Raises RetryLater."""
         with self.transaction() as connection:
-            return _meta(connection, name)
+            return meta_word(connection, name)
 
     def set_meta(self, name: str, value: str) -> None:
         """Remember a word. Raises RetryLater."""
         with self.transaction() as connection:
-            _set_meta(connection, name, value)
+            set_meta_word(connection, name, value)
 
     def quarantined(self, *, waiting_only: bool = True, after_id: int = 0, limit: int = 1000) -> list[QuarantineRow]:
         """Quarantined items in the order of arrival. Raises RetryLater."""
@@ -222,10 +221,10 @@ class Ledger:
 
         Raises RetryLater.
         """
-        with self.transaction() as connection:
+        with self.writing() as connection:
             self._put_books(connection, books, now_s)
             if findings:
-                evidence.put_findings(connection, findings)
+                self._put_findings(connection, findings)
             connection.execute(sa.update(quarantine).where(quarantine.c.id == number).values(resolved=how))
         for book in books:
             book.committed()
@@ -236,59 +235,50 @@ class Ledger:
         return self._rows
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
-    @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that nobody else's can come between: what is read in it is still so when it writes. Raises RetryLater."""
-        with self.transaction() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
+        return self._database.writing()
 
-    @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> AbstractContextManager[sa.Connection]:
         """All or nothing. Raises RetryLater."""
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            self._engine.dispose()  # a connection that has met a full disk is not trusted again
-            raise _translated(error, self._path) from error
-        except sqlite3.Error as error:  # from the pragmas of a new connection
-            self._engine.dispose()
-            raise retry_later(error, str(self._path)) or error from error
+        return self._database.transaction()
 
-    def _check_schema(self, connection: sa.Connection) -> None:
-        found = set(sa.inspect(connection).get_table_names())
-        version = int((_meta(connection, "schema") if meta.name in found else None) or 0)
-        if version > SCHEMA_VERSION:
-            made = f"made by a newer version of the collector (schema {version}, this one knows {SCHEMA_VERSION})"
-            raise LedgerError(f"{self._path}: {made}: upgrade this one, or name another state_directory")
-        if not found <= _schema.tables.keys():
-            raise LedgerError(f"{self._path}: a database of another program: move it away, or name another state_directory")
-        if version < SCHEMA_VERSION:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            _schema.create_all(connection)
-            _set_meta(connection, "schema", str(SCHEMA_VERSION))
+    def _check_schema(self, *, may_make: bool) -> None:
+        where = self._database.where
+        with self.transaction() as connection:
+            version = migrations.version_of(connection, where)
+        if 0 < version < SCHEMA_VERSION:
+            raise LedgerError(f"{where}: of an older version of the collector (schema {version}, wanted {SCHEMA_VERSION}): {CURE}")
+        if version == 0 and not may_make:
+            raise LedgerError(f"{where}: there is no ledger in it yet; has a collector run on these settings?")
+        if version == 0:
+            migrations.make(self._database)
 
     def _put_books(self, connection: sa.Connection, books: Sequence[Book], now_s: int) -> None:
         """Write the books, with what another process (`quarantine readmit`, the service) has entered in them since they were read."""
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # nobody else writes between our looking and our writing
-        version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()  # changes when another connection has written
-        if connection.info.get("data_version") != version:
-            connection.info["data_version"] = version
-            self._state += 1
+        state = self._database.state(connection)
         for book in books:
-            if book.as_of != self._state:
+            if book.as_of != state:
                 found = connection.execute(_wanted_book(book.center, book.epoch)).one_or_none()
                 if found is not None:
                     book.merge(_book(found))
-                book.as_of = self._state
+                book.as_of = state
         if books:
-            connection.exec_driver_sql(_PUT_BOOK, [_book_values(book, now_s) for book in books])
+            connection.exec_driver_sql(self._database.statement(_PUT_BOOK), [_book_values(book, now_s) for book in books])
+
+    def _put_findings(self, connection: sa.Connection, findings: Findings) -> None:
+        """Once: they are added to what is there, and all else is written over itself."""
+        doubt = self._doubt
+        if doubt is not None and doubt.findings is findings and self._database.has_landed(connection, doubt.mark):
+            log.warning("ledger.had_committed")
+            return
+        self._doubt = _Doubt(findings, self._database.mark(connection))
+        evidence.put_findings(connection, findings)
 
     def _put_quarantined(self, connection: sa.Connection, items: Sequence[Quarantined]) -> None:
-        connection.execute(insert(quarantine).on_conflict_do_nothing(), [_quarantine_values(item) for item in items])
+        put_new(connection, quarantine, [_quarantine_values(item) for item in items])
         while self._is_crowded(connection) and self._forget_resolved(connection):
             continue
         self._rows = self._count(connection)
@@ -313,19 +303,6 @@ ON CONFLICT (center, epoch) DO UPDATE SET ranges = excluded.ranges, excused = ex
 expected_last = excluded.expected_last, updated = excluded.updated
 """
 _HOLDS: Final = "SELECT 1 FROM quarantine WHERE center = ? AND epoch = ? AND seq = ? AND reason = ? AND digest = ?"
-_new_snapshot = insert(board)
-_PUT_SNAPSHOT: Final = _new_snapshot.on_conflict_do_update(index_elements=["center"], set_={"snapshot": _new_snapshot.excluded.snapshot})
-
-
-def _prepare_connection(connection: sqlite3.Connection, _: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _translated(error: DBAPIError, path: Path) -> Exception:
-    original = error.orig
-    found = retry_later(original, str(path)) if isinstance(original, sqlite3.Error) else None
-    return found or error
 
 
 def _book_values(book: Book, now_s: int) -> tuple[object, ...]:
@@ -340,7 +317,7 @@ def _wanted_book(center: str, epoch: str) -> sa.Select[Any]:
 def _waiting_use(connection: sa.Connection) -> dict[str, tuple[int, int]]:
     """Center → rows and payload bytes that wait in quarantine."""
     found = connection.exec_driver_sql("SELECT center, count(*), sum(bytes) FROM quarantine WHERE resolved IS NULL GROUP BY center")
-    return {center: (rows, size) for center, rows, size in found}
+    return {center: (rows, int(size)) for center, rows, size in found}
 
 
 def _key_of(item: Quarantined) -> tuple[object, ...]:
@@ -363,14 +340,6 @@ def _book(found: sa.Row[Any]) -> Book:
     )
 
 
-def _meta(connection: sa.Connection, name: str) -> str | None:
-    return connection.execute(sa.select(meta.c.value).where(meta.c.name == name)).scalar_one_or_none()
-
-
-def _set_meta(connection: sa.Connection, name: str, value: str) -> None:
-    connection.execute(insert(meta).values(name=name, value=value).on_conflict_do_update(index_elements=["name"], set_={"value": value}))
-
-
 def _quarantine_values(item: Quarantined) -> dict[str, object]:
     return {
         "center": item.center,
@@ -379,7 +348,7 @@ def _quarantine_values(item: Quarantined) -> dict[str, object]:
         "time": item.time,
         "received": item.received_s,
         "reason": item.reason,
-        "detail": item.detail.encode(errors="replace").decode(),
+        "detail": item.detail.encode(errors="replace").decode().replace("\0", "?"),  # neither is text to every database
         "payload": item.payload,
         "bytes": len(item.payload),
         "digest": zlib.crc32(item.payload),

@@ -85,10 +85,14 @@ def read_model(declared: type[Model], tables: Mapping[str, Any], path: Path) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a mistake is: the keys on the way as the file has them, and what the section may be that the last of them stands in."""
+    """Where a mistake is: the keys on the way as the file has them, what the section may be that the last of them stands in.
+
+    models: what the last of them may be itself, where that is a section.
+    """
 
     steps: list[int | str]
     section: list[type[BaseModel]]
+    models: list[type[BaseModel]]
 
 
 def lines(declared: type[BaseModel], error: ValidationError) -> Iterator[str]:
@@ -110,7 +114,7 @@ def _place(declared: type[BaseModel], location: Sequence[int | str]) -> _Place:
         steps.append(step)
         if isinstance(step, str):
             section, models = models, [nested for model in models for nested in _nested(model, step)]
-    return _Place(steps, section)
+    return _Place(steps, section, models)
 
 
 def _nested(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
@@ -145,7 +149,7 @@ def _what(declared: type[BaseModel], place: _Place, detail: ErrorDetails) -> str
     if kind == "missing":
         return "is missing" + _wanted(place)
     if kind in {"union_tag_not_found", "union_tag_invalid"}:
-        return _bad_tag(kind, context)
+        return _bad_tag(kind, context, [tag for model in place.models for tag in _tags_of(model)])
     if kind == "value_error":
         return str(context["error"])
     return f"wanted {_type_or_limit(detail)}, got {_shown(detail['input'])}" + _near(detail["input"], _choices(context))
@@ -167,9 +171,10 @@ def _choices(context: Mapping[str, Any]) -> list[str]:
     return str(context.get("expected", "")).split("'")[1::2]
 
 
-def _bad_tag(kind: str, context: Mapping[str, Any]) -> str:
+def _bad_tag(kind: str, context: Mapping[str, Any], tags: Sequence[str]) -> str:
     if kind == "union_tag_not_found":
-        return 'kind is missing; wanted kind = "sqlite" or "influx"'
+        wanted = " or ".join([f'"{tag}"' for tag in tags])
+        return f"kind is missing; wanted kind = {wanted}"
     choices = str(context["expected_tags"]).replace("'", '"')
     return f"kind: wanted one of {choices}, got {_shown(context['tag'])}" + _near(context["tag"], choices.split('"')[1::2])
 

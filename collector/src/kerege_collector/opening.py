@@ -4,9 +4,10 @@ from functools import cache
 from pathlib import Path
 
 from kerege_collector.centers import Registry
+from kerege_collector.database import Database, SqliteDatabase
 from kerege_collector.ledger import Ledger
 from kerege_collector.points import center_tags
-from kerege_collector.settings import Influx, Settings
+from kerege_collector.settings import Influx, PostgresqlLedger, Settings
 from kerege_collector.stages import Stages
 from kerege_collector.stores import Store
 from kerege_collector.stores.sqlite import SqliteStore
@@ -39,8 +40,27 @@ def open_influx(store: Influx, registry: Registry) -> Store:
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    """The ledger of the settings. Raises NothingThereError where no collector has made one, LedgerError, RetryLater."""
-    return Ledger(existing(settings.ledger_path), bounds=settings.quarantine.bounds)
+    """The ledger of the settings. Raises NothingThereError or LedgerError where no collector has made one, LedgerError, RetryLater."""
+    return Ledger(existing_database(settings), bounds=settings.quarantine.bounds, may_make=False)
+
+
+def existing_database(settings: Settings) -> Database:
+    """The ledger's database, which may be empty where it is not a file. Raises NothingThereError where it is, and there is none."""
+    if not isinstance(settings.ledger, PostgresqlLedger):
+        existing(settings.ledger_path)
+    return ledger_database(settings)
+
+
+def ledger_database(settings: Settings) -> Database:
+    """The ledger's database; nothing is connected or made yet."""
+    ledger = settings.ledger
+    if not isinstance(ledger, PostgresqlLedger):
+        return SqliteDatabase(settings.ledger_path)
+    from kerege_collector.database_postgresql import Access, PostgresqlDatabase  # noqa: PLC0415 - its driver, where it is used
+
+    return PostgresqlDatabase(
+        Access(ledger.host, ledger.port, ledger.database, ledger.user, lambda: ledger.password, ledger.sslmode, ledger.ca_file)
+    )
 
 
 def existing(path: Path) -> Path:

@@ -31,6 +31,7 @@ from kerege_collector.inbox import Inbox
 from kerege_collector.ledger import Ledger, LedgerError
 from kerege_collector.metrics import Metrics
 from kerege_collector.mistakes import SettingsError
+from kerege_collector.opening import ledger_database
 from kerege_collector.pipeline import BatchLimits, Parts, Pipeline
 from kerege_collector.points import center_tags
 from kerege_collector.postman import Postman
@@ -67,8 +68,13 @@ LEDGER_RETRY_S: Final = 2.0
 LEDGER_CURES: Final[Mapping[str, str]] = {
     "damaged": "restore a backup, or move ledger.db away: what it forgets is stored again over itself, but its quarantine stays there",
     "cannot-open": "is it a file, and may this user write it and its directory?",
-    "read-only": "let this user write it and its directory",
+    "read-only": "let this user write it and its directory; of a server, is it a standby, or is default_transaction_read_only on?",
     "disk-full": "free some room",
+    "unreachable": "does the server run, does a firewall let us through; are user, password, database and sslmode right?",
+    "refused": "correct ledger.user and ledger.password_file, or the server's pg_hba.conf",
+    "no-database": "create it: see docs/operations.md",
+    "no-password": "let this user read the file",
+    "not-allowed": "give the database to ledger.user: ALTER DATABASE ... OWNER TO ...",
 }
 
 OK: Final = 0
@@ -178,7 +184,10 @@ class Service:
         postman = threading.Thread(target=self.postman.run, name="postman", daemon=True)
         postman.start()
         notify("READY=1")
-        log.info("collector.started", extra={"fields": {"store": self.settings.store.kind, "centers": len(self.region.centers)}})
+        log.info(
+            "collector.started",
+            extra={"fields": {"store": self.settings.store.kind, "ledger": self.settings.ledger.kind, "centers": len(self.region.centers)}},
+        )
         status = self._look_after({"worker": worker, "clerk": clerk, "postman": postman}, server, wants_reload)
         notify("STOPPING=1")
         self.pipeline.stop()
@@ -294,10 +303,10 @@ def _region(settings: Settings) -> Region:
 
 
 def _open_ledger(settings: Settings, stopping: threading.Event) -> Ledger:
-    """The ledger, as soon as the disk lets us have it. Raises LedgerError, or InterruptedError when told to stop first."""
+    """The ledger, as soon as disk or server let us have it. Raises LedgerError, or InterruptedError when told to stop first."""
     while True:
         try:
-            return Ledger(settings.ledger_path, bounds=settings.quarantine.bounds)
+            return Ledger(ledger_database(settings), bounds=settings.quarantine.bounds)
         except RetryLater as trouble:
             fields = {"reason": trouble.reason, "detail": trouble.detail, "cure": LEDGER_CURES.get(trouble.reason)}
             log.error("ledger.cannot_open", extra={"fields": fields})  # noqa: TRY400

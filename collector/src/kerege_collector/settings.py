@@ -18,7 +18,20 @@ from kerege_collector.certificates import certificate_mistakes, file_mistake
 from kerege_collector.mistakes import SettingsError, read_model, read_toml
 from kerege_collector.quarantine_room import Bounds
 
-__all__ = ["Batch", "Clock", "Http", "Influx", "Mqtt", "Quarantine", "Settings", "SettingsError", "Sqlite", "load"]
+__all__ = [
+    "Batch",
+    "Clock",
+    "Http",
+    "Influx",
+    "Mqtt",
+    "PostgresqlLedger",
+    "Quarantine",
+    "Settings",
+    "SettingsError",
+    "Sqlite",
+    "SqliteLedger",
+    "load",
+]
 
 MQTT_TLS_PORT: Final = 8883
 MQTT_PORT: Final = 1883
@@ -26,6 +39,8 @@ MQTT_PORT: Final = 1883
 
 INFLUX_TOKEN: Final = "KEREGE_INFLUX_TOKEN"  # noqa: S105 - the variable's name
 """The environment variable that InfluxDB's token is read from where no file is named."""
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 MEGABYTE: Final = 1_000_000
 
@@ -67,8 +82,31 @@ def _word(text: str) -> str:
     return text
 
 
+def _database_host(text: str) -> str:
+    if text.startswith("/"):
+        if "\0" in text or "," in text:
+            raise ValueError(f'wanted the directory of one Unix socket, got "{text[:60]}"')
+        return text
+    if "," in text:
+        raise ValueError(f'wanted one host, got "{text[:60]}"')
+    return _host(text)
+
+
+def _database_name(text: str) -> str:
+    if not 0 < len(text.encode()) <= 63 or not text.isprintable():
+        raise ValueError(f'wanted 1 to 63 printable characters, got "{text[:60]}"')
+    return text
+
+
+def _is_near(host: object) -> bool:
+    """Does a connection to this host never leave the machine?"""
+    return isinstance(host, str) and (host.startswith("/") or host in LOOPBACK)
+
+
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(_from_directory)]
 Host = Annotated[str, AfterValidator(_host)]
+DatabaseHost = Annotated[str, AfterValidator(_database_host)]
+DatabaseName = Annotated[str, AfterValidator(_database_name)]
 Url = Annotated[str, AfterValidator(_url)]
 Word = Annotated[str, AfterValidator(_word)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -120,6 +158,37 @@ class Sqlite(_Section):
     kind: Literal["sqlite"] = "sqlite"
     path: FilePath | None = None
     retention_days: Annotated[int, Field(ge=1, le=36_500)] = 400
+
+
+class SqliteLedger(_Section):
+    """The ledger in a file: ledger.db in the state directory."""
+
+    kind: Literal["sqlite"] = "sqlite"
+
+
+class PostgresqlLedger(_Section):
+    """The ledger in PostgreSQL 15 or newer. ``sslmode`` is never empty in what was read from a file."""
+
+    kind: Literal["postgresql"] = "postgresql"
+    host: DatabaseHost = Field(description="its host name or address, or the directory of its Unix socket")
+    port: Port = 5432
+    database: DatabaseName = "kerege"
+    user: DatabaseName = "kerege"
+    password_file: FilePath | None = None
+    sslmode: Literal["", "disable", "prefer", "require", "verify-ca", "verify-full"] = ""
+    ca_file: FilePath | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_sslmode(cls, members: Any) -> Any:
+        if isinstance(members, dict) and "sslmode" not in members:
+            return members | {"sslmode": "prefer" if _is_near(members.get("host")) else "verify-full"}
+        return members
+
+    @property
+    def password(self) -> str | None:
+        """The first line of its file. Raises OSError."""
+        return secret(self.password_file)
 
 
 class Influx(_Section):
@@ -181,6 +250,7 @@ class Settings(_Section):
 
     mqtt: Mqtt = Field(description="the section [mqtt] with at least the broker's host")
     store: Annotated[Sqlite | Influx, Field(discriminator="kind")] = Sqlite()
+    ledger: Annotated[SqliteLedger | PostgresqlLedger, Field(discriminator="kind")] = SqliteLedger()
     http: Http = Http()
     batch: Batch = Batch()
     quarantine: Quarantine = Quarantine()
@@ -196,6 +266,11 @@ class Settings(_Section):
     def _usual_store(cls, members: Any) -> Any:
         return members | {"kind": "sqlite"} if isinstance(members, dict) and members.keys() <= {"path", "retention_days"} else members
 
+    @field_validator("ledger", mode="before")
+    @classmethod
+    def _usual_ledger(cls, members: Any) -> Any:
+        return {"kind": "sqlite"} if members == {} else members
+
     @property
     def records_path(self) -> Path:
         """Where the embedded store keeps, or would keep, its records."""
@@ -204,7 +279,7 @@ class Settings(_Section):
 
     @property
     def ledger_path(self) -> Path:
-        """Where the ledger is."""
+        """Where the ledger is, if it is in a file."""
         return self.state_directory / LEDGER_FILE
 
 
@@ -249,5 +324,19 @@ def _file_mistakes(settings: Settings) -> Iterator[str]:
         yield "mqtt.password_file: is of no use without a username_file"
     if trouble := file_mistake(settings.heartbeat.url_file):
         yield f"heartbeat.url_file: {trouble}"
+    yield from (f"ledger.{mistake}" for mistake in _ledger_mistakes(settings.ledger))
     if isinstance(settings.store, Influx) and (trouble := file_mistake(settings.store.token_file)):
         yield f"store.token_file: {trouble}"
+
+
+def _ledger_mistakes(ledger: SqliteLedger | PostgresqlLedger) -> Iterator[str]:
+    if isinstance(ledger, SqliteLedger):
+        return
+    for name, path in (("password_file", ledger.password_file), ("ca_file", ledger.ca_file)):
+        if trouble := file_mistake(path):
+            yield f"{name}: {trouble}"
+    if ledger.sslmode.startswith("verify-") and ledger.ca_file is None:
+        cure = "name the authority that signed the server's certificate (of the system: /etc/ssl/certs/ca-certificates.crt)"
+        yield f'ca_file: is missing, and sslmode is "{ledger.sslmode}"; {cure}'
+    if ledger.host.startswith("/") and ledger.ca_file is not None:
+        yield "ca_file: is of no use with a Unix socket"

@@ -4,13 +4,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from kerege_collector.schema import METADATA
-
-_NUMBER: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows by itself only where the type is INTEGER
+from kerege_collector.schema import METADATA, NUMBER, TEXT
 
 
 def _text(name: str, *, key: bool = False, null: bool = False) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, primary_key=key, nullable=null)
+    return sa.Column(name, TEXT, primary_key=key, nullable=null)
 
 
 def _whole(name: str, *, key: bool = False, null: bool = False) -> sa.Column[int]:
@@ -18,7 +16,7 @@ def _whole(name: str, *, key: bool = False, null: bool = False) -> sa.Column[int
 
 
 def _numbered(name: str, *columns: Any) -> sa.Table:
-    return sa.Table(name, METADATA, sa.Column("id", _NUMBER, primary_key=True), *columns, sqlite_autoincrement=True)
+    return sa.Table(name, METADATA, sa.Column("id", NUMBER, primary_key=True), *columns, sqlite_autoincrement=True)
 
 
 interval: Final = sa.Table(
@@ -75,7 +73,7 @@ audit: Final = _numbered("audit", _whole("time_s"), _text("who"), _text("action"
 incident: Final = sa.Table(
     "incident",
     METADATA,
-    sa.Column("id", _NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("id", NUMBER, primary_key=True, autoincrement=False),
     _text("scope"),
     _text("name"),
     _text("kind"),

@@ -109,7 +109,7 @@ def put_day(connection: sa.Connection, center: str, day: date, seconds: Day) -> 
 def days(connection: sa.Connection, center: str, first: date, last: date) -> Iterator[tuple[date, Day]]:
     """The accounts of the local dates from first to last."""
     column = tables.rollup.c
-    wanted = sa.select(tables.rollup).where(column.center == center, column.day.between(first.isoformat(), last.isoformat()))
+    wanted = sa.select(tables.rollup).where(column.center == center, column.day >= first.isoformat(), column.day <= last.isoformat())
     for row in connection.execute(wanted.order_by(column.day)):
         yield date.fromisoformat(row.day), Day.from_json(row.seconds)
 

@@ -18,6 +18,7 @@ started it ends (PR_SET_PDEATHSIG), so start servers from a thread that lives as
 import ctypes
 import json
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -138,6 +139,8 @@ class Server(ABC):
 
     name: str
     scheme: str
+    user: str | None = None
+    """Who runs it, where that is not ourselves."""
 
     def __init__(self, directory: Path, *, port: int | None = None) -> None:
         self.directory = directory.resolve()  # the server is started in it
@@ -173,6 +176,9 @@ class Server(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                user=self.user,
+                group=None if self.user is None else pwd.getpwnam(self.user).pw_gid,
+                extra_groups=None if self.user is None else (),
                 process_group=0,  # Ctrl-C at a terminal is for us alone: we say in which order things end
                 preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, prepared before the fork
             )
