@@ -288,7 +288,7 @@ def checked(settings: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, dic
 def test_check_says_of_each_part_how_it_is(tmp_path: Path, mosquitto: Mosquitto, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, mqtt={"host": HOST, "port": mosquitto.port, "tls": False}, clock={"trust": "always"})
     found = checked(path, capsys)
-    assert list(found) == ["settings", "centers", "state directory", "store", "broker", "page", "clock"]
+    assert list(found) == ["settings", "centers", "state directory", "ledger", "store", "broker", "page", "clock"]
     assert all(line["ok"] for line in found.values())
     assert "MQTT 5" in found["broker"]["why"]
     assert run(path, "check") == 0

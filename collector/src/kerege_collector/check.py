@@ -17,8 +17,10 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from kerege_collector import centers
 from kerege_collector.listening import CannotListenError, listen, url_of
-from kerege_collector.settings import Influx, Settings
+from kerege_collector.opening import LEDGER_CURES, ledger_database
+from kerege_collector.settings import Influx, PostgresqlLedger, Settings
 from kerege_collector.status import NotRunningError, ask
+from kerege_collector.stores import RetryLater
 from kerege_collector.timekeeping import CURE, look
 from kerege_collector.trouble import NO_BROKER
 
@@ -68,7 +70,7 @@ def _text(line: Line) -> str:
 def lines(settings: Settings) -> Iterator[Line]:
     """All checks, in the order in which they build on each other. The settings themselves have been checked by being loaded."""
     yield Line("settings", ok=True, why="no mistake found; certificates, keys and secrets can be read")
-    checks: tuple[Callable[[Settings], Line], ...] = (_centers, _directory, _store, _broker, _http, _clock)
+    checks: tuple[Callable[[Settings], Line], ...] = (_centers, _directory, _ledger, _store, _broker, _http, _clock)
     for check in checks:
         yield check(settings)
 
@@ -133,6 +135,26 @@ def _store(settings: Settings) -> Line:
         return Line("store", ok=True, why=f"{where} may be written")
     why, cure = _ANSWERS.get(status, (f"answers with status {status}", "is this an InfluxDB? Its log tells more"))
     return Line("store", ok=False, why=f"{where} {why}", cure=cure)
+
+
+def _ledger(settings: Settings) -> Line:
+    """Something is written to it, and undone."""
+    from kerege_collector import migrations  # noqa: PLC0415 - as the store's
+
+    database = ledger_database(settings)
+    try:
+        if not isinstance(settings.ledger, PostgresqlLedger) and not settings.ledger_path.exists():
+            return Line("ledger", ok=True, why=f"{settings.ledger_path} will be made")
+        version = migrations.prove(database)
+    except migrations.LedgerError as error:
+        why, _, cure = str(error).rpartition(": ")
+        return Line("ledger", ok=False, why=why, cure=cure)
+    except RetryLater as trouble:
+        return Line("ledger", ok=False, why=str(trouble), cure=LEDGER_CURES.get(trouble.reason, "its own log tells more"))
+    finally:
+        database.close()
+    empty = "" if version else "; it is empty, and the collector will make its tables"
+    return Line("ledger", ok=True, why=f"{database.where} may be written{empty}")
 
 
 def _ping(store: Influx) -> Request:

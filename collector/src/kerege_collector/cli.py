@@ -1,5 +1,5 @@
 """``kerege-collector``: run | check | status | centers | records | quarantine | timeline | explain | incidents | ack |
-snooze | resolve | maintain | export.
+snooze | resolve | maintain | notify | migrate | export.
 
 Exit status: 0 well, 1 what was asked about is not well, 2 wrong usage or settings. Each command imports only what it needs.
 """
@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     notify = add("notify", "send a test message to every contact, or to one")
     notify.add_argument("--test", action="store_true", required=True, help="the only thing that it does: notices go out by themselves")
     notify.add_argument("--contact", metavar="ID", help="to this one only")
+    add("migrate", "bring the ledger of an older version up to this one; make a backup before")
     _add_export(add("export", "copy the embedded store's records into InfluxDB; run again, it goes on where it stopped"))
     return top
 
@@ -276,6 +277,12 @@ def _notify(options: argparse.Namespace, settings: Settings, *, as_json: bool) -
     return notify_command.test(settings, options.contact, as_json=as_json)
 
 
+def _migrate(_: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
+    from kerege_collector import migrate_command
+
+    return migrate_command.run(settings, as_json=as_json)
+
+
 def _export(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
     from kerege_collector import centers, export
     from kerege_collector.opening import open_influx
@@ -308,5 +315,6 @@ _COMMANDS: Final[dict[str, Callable[..., int]]] = {
     "resolve": _resolve,
     "maintain": _maintain,
     "notify": _notify,
+    "migrate": _migrate,
     "export": _export,
 }

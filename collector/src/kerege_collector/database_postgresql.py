@@ -139,12 +139,18 @@ class PostgresqlDatabase(Database):
             application_name="kerege-collector",
         )
         try:
+            self._look_at(connection.info)
             connection.execute(_DURABLE)
             connection.commit()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _look_at(self, server: psycopg.ConnectionInfo) -> None:
+        if server.server_version < OLDEST_SERVER * 10_000:
+            found = server.parameter_status("server_version")
+            raise RetryLater("too-old", f"{self.where}: version {found}, wanted {OLDEST_SERVER} or newer")
 
     def _password(self) -> str | None:
         try:

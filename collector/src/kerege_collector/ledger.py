@@ -20,9 +20,9 @@ import sqlalchemy as sa
 from kerege_collector import evidence, evidence_tables, migrations, verdict_tables
 from kerege_collector.books import Book
 from kerege_collector.database import Database, SqliteDatabase
-from kerege_collector.migrations import CURE, LedgerError, meta_word, set_meta_word
+from kerege_collector.migrations import LedgerError, meta_word, set_meta_word
 from kerege_collector.quarantine_room import DEFAULT_BOUNDS, Bounds, Room
-from kerege_collector.schema import METADATA, NUMBER, SCHEMA_VERSION, TEXT, put, put_new
+from kerege_collector.schema import METADATA, NUMBER, TEXT, put, put_new
 from kerege_collector.timeline import Run
 from kerege_collector.witness import Findings
 from kerege_wire.ranges import RangeSet
@@ -248,9 +248,7 @@ class Ledger:
     def _check_schema(self, *, may_make: bool) -> None:
         where = self._database.where
         with self.transaction() as connection:
-            version = migrations.version_of(connection, where)
-        if 0 < version < SCHEMA_VERSION:
-            raise LedgerError(f"{where}: of an older version of the collector (schema {version}, wanted {SCHEMA_VERSION}): {CURE}")
+            version = migrations.current_version(connection, where)
         if version == 0 and not may_make:
             raise LedgerError(f"{where}: there is no ledger in it yet; has a collector run on these settings?")
         if version == 0:

@@ -4,6 +4,7 @@ A ledger is brought up to date only when somebody says so (``kerege-collector mi
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,10 @@ CURE: Final = "make a backup, stop every collector that uses it, then run: kereg
 
 class LedgerError(Exception):
     """This cannot be our ledger, or not yet; waiting will not help."""
+
+
+class _Undone(Exception):  # noqa: N818 - no error
+    """Roll this back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,27 @@ def migrate(database: Database, *, steps: Sequence[Step] = STEPS) -> tuple[int, 
             set_meta_word(connection, "schema", str(step.version))
         done.append(step)
     return before, done
+
+
+def prove(database: Database) -> int:
+    """Write to the ledger, or make one, and undo it: its version, 0 where there is none yet. Raises LedgerError, RetryLater."""
+    version = 0
+    with suppress(_Undone), database.writing() as connection:
+        version = current_version(connection, database.where)
+        if version:
+            set_meta_word(connection, "schema", str(version))
+        else:
+            meta.create(connection, checkfirst=True)
+        raise _Undone
+    return version
+
+
+def current_version(connection: sa.Connection, where: str) -> int:
+    """The ledger's version, 0 where there is none yet. Raises LedgerError where it is not ours, or has to be migrated."""
+    version = version_of(connection, where)
+    if 0 < version < SCHEMA_VERSION:
+        raise LedgerError(f"{where}: of an older version of the collector (schema {version}, wanted {SCHEMA_VERSION}): {CURE}")
+    return version
 
 
 def make(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from kerege_collector.centers import Registry
 from kerege_collector.database import Database, SqliteDatabase
@@ -11,6 +12,20 @@ from kerege_collector.settings import Influx, PostgresqlLedger, Settings
 from kerege_collector.stages import Stages
 from kerege_collector.stores import Store
 from kerege_collector.stores.sqlite import SqliteStore
+
+LEDGER_CURES: Final = {
+    "damaged": "restore a backup, or move ledger.db away: what it forgets is stored again over itself, but its quarantine stays there",
+    "cannot-open": "is it a file, and may this user write it and its directory?",
+    "read-only": "let this user write it and its directory; of a server, is it a standby, or is default_transaction_read_only on?",
+    "disk-full": "free some room",
+    "unreachable": "does the server run, does a firewall let us through; are user, password, database and sslmode right?",
+    "refused": "correct ledger.user and ledger.password_file, or the server's pg_hba.conf",
+    "no-database": "create it: see docs/operations.md",
+    "no-password": "let this user read the file",
+    "too-old": "upgrade PostgreSQL",
+    "not-allowed": "give the database to ledger.user: ALTER DATABASE ... OWNER TO ...",
+}
+"""Class of RetryLater → what to do."""
 
 
 class NothingThereError(Exception):

@@ -31,7 +31,7 @@ from kerege_collector.inbox import Inbox
 from kerege_collector.ledger import Ledger, LedgerError
 from kerege_collector.metrics import Metrics
 from kerege_collector.mistakes import SettingsError
-from kerege_collector.opening import ledger_database
+from kerege_collector.opening import LEDGER_CURES, ledger_database
 from kerege_collector.pipeline import BatchLimits, Parts, Pipeline
 from kerege_collector.points import center_tags
 from kerege_collector.postman import Postman
@@ -64,18 +64,6 @@ GARBAGE_THRESHOLDS: Final = (50_000, 20, 20)
 gone through again and again, a tenth of all CPU time."""
 
 LEDGER_RETRY_S: Final = 2.0
-
-LEDGER_CURES: Final[Mapping[str, str]] = {
-    "damaged": "restore a backup, or move ledger.db away: what it forgets is stored again over itself, but its quarantine stays there",
-    "cannot-open": "is it a file, and may this user write it and its directory?",
-    "read-only": "let this user write it and its directory; of a server, is it a standby, or is default_transaction_read_only on?",
-    "disk-full": "free some room",
-    "unreachable": "does the server run, does a firewall let us through; are user, password, database and sslmode right?",
-    "refused": "correct ledger.user and ledger.password_file, or the server's pg_hba.conf",
-    "no-database": "create it: see docs/operations.md",
-    "no-password": "let this user read the file",
-    "not-allowed": "give the database to ledger.user: ALTER DATABASE ... OWNER TO ...",
-}
 
 OK: Final = 0
 BROKEN: Final = 1
