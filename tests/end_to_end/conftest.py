@@ -28,12 +28,18 @@ def build(tmp_path: Path, page: FaultyHttp) -> Iterator[Build]:
     """Builds the house of a test: not started yet, stopped at the test's end."""
     stack = ExitStack()
 
-    def make(broker: Server | None = None, certificates: Certificates | None = None, store: Table | None = None, **changes: Any) -> House:
+    def make(
+        broker: Server | None = None,
+        certificates: Certificates | None = None,
+        store: Table | None = None,
+        ledger: Table | None = None,
+        **changes: Any,
+    ) -> House:
         broker = broker or Mosquitto(tmp_path / "broker")
         access = Access(broker.port, certificates)
         settings = merged(
             collector_settings(access, tmp_path / "collector", port=free_port(), store=store),
-            {"ack_within_s": 1, "clock": {"trust": "always"}},
+            {"ack_within_s": 1, "clock": {"trust": "always"}} | ({"ledger": ledger} if ledger else {}),
         )
         collector = Collector(tmp_path / "collector", settings, [Center(CENTER), Center("other")])
         agent = Agent(

@@ -15,6 +15,7 @@ import pytest
 from kerege_lab.certificates import Certificates
 from kerege_lab.chaos.clocks import WallClock
 from kerege_lab.house import influx_store, merged
+from kerege_lab.postgresql import PostgreSQL
 from kerege_lab.servers import HOUSE_ACL, EmbeddedBroker, Influxd, Mosquitto
 from tests.end_to_end.houses import CENTER, DEADLINE_S, Build, House, wait_until
 
@@ -58,6 +59,24 @@ def test_a_measurement_arrives_in_influxdb_and_leaves_the_spool(build: Build, in
     ticks = influxd.query("SELECT * FROM tick")
     assert ticks
     assert {(row["center"], row["result"]) for row in ticks} == {(CENTER, "online")}
+
+
+def test_a_measurement_is_promised_by_a_ledger_in_postgresql(build: Build, postgresql: PostgreSQL, tmp_path: Path) -> None:
+    """Agent, Mosquitto, collector and PostgreSQL are real; what left the spool is in the ledger, and commands read it there."""
+    database = postgresql.create()
+    house = build(ledger=postgresql.ledger(database, tmp_path / "ledger.password"))
+    follow_everything(house)
+    made = house.identities()
+    house.collector.stop()
+    rows = postgresql.execute("SELECT center, epoch, ranges FROM accepted", database=database)
+    promised = {(center, epoch, seq) for center, epoch, text in rows for first, last in json.loads(text) for seq in range(first, last + 1)}
+    assert promised == made
+    timeline = house.collector.ask("timeline", CENTER, "--json")
+    assert timeline.returncode == 0 or "there is no verdict" in timeline.stderr  # when a minute has not ended yet
+    assert house.collector.ask("incidents").returncode == 0
+    assert house.collector.ask("quarantine", "list").returncode == 0
+    assert not list((tmp_path / "collector").glob("ledger.db*"))
+    postgresql.drop(database)
 
 
 def test_the_page_and_the_api_show_the_center_up(build: Build) -> None:

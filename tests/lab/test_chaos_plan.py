@@ -10,7 +10,7 @@ from kerege_lab.chaos.plan import KINDS, Need, make_plan
 from kerege_lab.chaos.recover import Past, Recoveries, Seen, link_of, recoveries
 from kerege_wire.ranges import Range
 
-ALL: frozenset[Need] = frozenset(["influx", "sqlite", "mounts"])
+ALL: frozenset[Need] = frozenset(["influx", "sqlite", "postgresql", "mounts"])
 MADE: dict[Identity, float] = {("demo", "Zk3q9w2a", seq): 100.0 + seq for seq in range(1, 100)}
 
 
@@ -43,7 +43,7 @@ def test_a_fault_lasts_as_long_as_its_kind_may() -> None:
 def test_what_the_run_has_not_got_is_not_planned() -> None:
     kinds = {fault.kind for fault in make_plan(seed=1, faults=100, records=1000, needs=frozenset(["sqlite"]))}
     assert "database-locked" in kinds
-    assert not kinds & {"database-killed", "agent-disk-full", "collector-disk-full"}
+    assert not kinds & {"database-killed", "agent-disk-full", "collector-disk-full", "ledger-killed"}
 
 
 def test_every_kind_of_fault_is_something_that_can_be_done() -> None:

@@ -11,9 +11,6 @@ UNREACHABLE: Final = "unreachable"
 STATES: Final = {
     "25006": "read-only",
     "25P03": UNREACHABLE,  # it has ended a session that was idle in a transaction
-    "28": "refused",
-    "3D000": "no-database",
-    "3F000": "no-schema",
     "40": "locked",
     "42501": "not-allowed",
     "53100": "disk-full",

@@ -66,6 +66,7 @@ def _chaos(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--records", type=int, default=2000, metavar="N", help="go on until so many are made (default: %(default)s)")
     parser.add_argument("--faults", type=int, default=20, metavar="M", help="break things so often meanwhile (default: %(default)s)")
     parser.add_argument("--store", choices=("sqlite", "influx"), default="sqlite", help="what keeps the records (default: %(default)s)")
+    parser.add_argument("--ledger", choices=("sqlite", "postgresql"), default="sqlite", help="what keeps the ledger (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="repeat the plan of an earlier run (default: a random one, which is shown)")
     parser.add_argument("--agents", type=int, default=8, metavar="K", help="how many centers (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the run's directory; after a broken promise it is kept anyway")

@@ -121,12 +121,14 @@ class PostgreSQL(Server):
     def pause(self) -> None:
         """Hang all of its processes (SIGSTOP): the kernel accepts connections and confirms packets, nobody answers."""
         for process in self._family():
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):  # a session that has just ended
+                process.suspend()
 
     def resume(self) -> None:
         """Let them go on after `pause`."""
         for process in self._family():
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def execute(self, statement: str, *, database: str = "postgres") -> list[tuple[Any, ...]]:
         """What a statement gives, asked as the owner and committed at once. Raises ServerError where it is refused."""

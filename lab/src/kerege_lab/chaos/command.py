@@ -19,7 +19,7 @@ from kerege_lab.chaos.plan import KINDS, Need, make_plan
 from kerege_lab.chaos.report import Outcome, as_json, show
 from kerege_lab.chaos.run import ChaosRun
 from kerege_lab.chaos.run import Progress as Tell
-from kerege_lab.chaos.town import Store, Town, Wanted
+from kerege_lab.chaos.town import Ledger, Store, Town, Wanted
 
 MIN_AGENTS: Final = 3
 """Every third agent has a disk that is filled; the others are killed."""
@@ -50,10 +50,15 @@ def run(options: argparse.Namespace) -> int:
 def _carry_out(options: argparse.Namespace, seed: int, directory: Path) -> Outcome:
     why_no_disks = private_mounts()
     store: Store = options.store
-    needs: frozenset[Need] = frozenset([store]) if why_no_disks else frozenset([store, "mounts"])
+    ledger: Ledger = options.ledger
+    needs: set[Need] = {store}
+    if ledger == "postgresql":
+        needs.add("postgresql")
+    if not why_no_disks:
+        needs.add("mounts")
     left_out = {name: why_no_disks for name, kind in KINDS.items() if kind.need == "mounts" and why_no_disks}
-    plan = make_plan(seed=seed, faults=options.faults, records=options.records, needs=needs)
-    wanted = Wanted(directory=directory, store=store, agents=options.agents, disks=not why_no_disks)
+    plan = make_plan(seed=seed, faults=options.faults, records=options.records, needs=frozenset(needs))
+    wanted = Wanted(directory=directory, store=store, agents=options.agents, disks=not why_no_disks, ledger=ledger)
     with _progress(options.records, options.faults) as tell, Town(wanted) as town:
         outcome = ChaosRun(town, plan, records=options.records, progress=tell).run(seed=seed, left_out=left_out)
         if options.keep or not outcome.sound:

@@ -25,7 +25,7 @@ def parts(town: Town, fault: Fault) -> list[str]:
     if on == "links":
         return [link_of(agent.center) for agent in town.agents]
     if on == "centre":
-        return ["broker", "collector", "database"]
+        return ["broker", "collector", "database", "ledger"]
     if on == "collector-disk":
         return ["collector", "database"]  # a process that is paused within a transaction would hold the file
     return [on]
@@ -71,7 +71,7 @@ def _cut_power(town: Town, _: Fault) -> Cure:
     town.collector.pause()
 
     def cut_and_return() -> None:
-        starts = [_kill(town, server) for server in (town.collector, town.broker, *([town.database] if town.database else []))]
+        starts = [_kill(town, server) for server in (town.collector, town.broker, *town.databases)]
         for start in reversed(starts):
             start()
 
@@ -82,6 +82,12 @@ def _database(town: Town) -> Server:
     if town.database is None:
         raise RuntimeError("no database in this town: the plan asked for what there is not")
     return town.database
+
+
+def _ledger(town: Town) -> Server:
+    if town.ledger is None:
+        raise RuntimeError("no database for the ledger in this town: the plan asked for what there is not")
+    return town.ledger
 
 
 # --- links ---
@@ -181,5 +187,8 @@ _DEEDS: Final[dict[str, Callable[[Town, Fault], Cure]]] = {
     "database-answers-503": _answer(503, "no leader", Content_Type="text/plain"),
     "database-hangs": lambda town, _: _misbehave(town, forget=False),
     "database-forgets-to-answer": lambda town, _: _misbehave(town, forget=True),
+    "ledger-killed": lambda town, _: _kill(town, _ledger(town)),
+    "ledger-restarted": lambda town, _: _stop(town, _ledger(town)),
+    "ledger-paused": lambda town, _: _pause(_ledger(town)),
 }
 """Every kind of the plan, and what is done for it."""

@@ -6,11 +6,22 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 Part = Literal[
-    "agent", "full-agent", "any-agent", "link", "links", "collector", "collector-link", "collector-disk", "broker", "database", "centre"
+    "agent",
+    "full-agent",
+    "any-agent",
+    "link",
+    "links",
+    "collector",
+    "collector-link",
+    "collector-disk",
+    "broker",
+    "database",
+    "ledger",
+    "centre",
 ]
 """What a fault is done to. ``agent``: one that may be killed; ``full-agent``: one whose disk may be filled (see `Kind.on`)."""
 
-Need = Literal["influx", "sqlite", "mounts"]
+Need = Literal["influx", "sqlite", "postgresql", "mounts"]
 
 Item = TypeVar("Item")
 
@@ -65,6 +76,9 @@ KINDS: Final[dict[str, Kind]] = {
     "database-answers-503": Kind("database", 1.0, 6.0, "influx"),
     "database-hangs": Kind("database", 5.0, 15.0, "influx"),
     "database-forgets-to-answer": Kind("database", 1.0, 6.0, "influx"),
+    "ledger-killed": Kind("ledger", 0.0, 5.0, "postgresql", times=2),
+    "ledger-restarted": Kind("ledger", 0.0, 2.0, "postgresql"),
+    "ledger-paused": Kind("ledger", 2.0, 15.0, "postgresql"),
 }
 """Every kind of fault. A ``centre-power-cut`` comes after the collector has hung for a while: then many reports are on their way that the
 broker has confirmed and nobody has stored. A database that answers 400 is a gateway in front of it, which knows nothing of points."""

@@ -11,10 +11,12 @@ from typing import Final, Literal, Self
 from kerege_lab.chaos.clocks import WallClock
 from kerege_lab.chaos.disks import Disk
 from kerege_lab.house import Access, Agent, Center, Collector, Table, agent_settings, collector_settings, influx_store, merged
+from kerege_lab.postgresql import PostgreSQL
 from kerege_lab.proxy import FaultyHttp, Link, Workshop
 from kerege_lab.servers import Influxd, InfluxTarget, Mosquitto, Server, free_port
 
 Store = Literal["sqlite", "influx"]
+Ledger = Literal["sqlite", "postgresql"]
 
 ACK_WITHIN_S: Final = 2
 KEEPALIVE_S: Final = 10
@@ -60,6 +62,7 @@ class Wanted:
     store: Store
     agents: int
     disks: bool
+    ledger: Ledger = "sqlite"
 
 
 class Town:
@@ -72,6 +75,7 @@ class Town:
         self.workshop = Workshop()
         self.broker = Mosquitto(self.directory / "broker", max_queued=BROKER_QUEUE)
         self.database: Influxd | None = Influxd(self.directory / "influxd") if wanted.store == "influx" else None
+        self.ledger: PostgreSQL | None = PostgreSQL(self.directory / "postgresql") if wanted.ledger == "postgresql" else None
         self.faulty: FaultyHttp | None = None
         self.collector_disk: Disk | None = None
         self.agents: list[ChaosAgent] = []
@@ -95,7 +99,12 @@ class Town:
     @property
     def servers(self) -> list[Server]:
         """All processes."""
-        return [self.broker, *([self.database] if self.database else []), self.collector, *self.agents]
+        return [self.broker, *self.databases, self.collector, *self.agents]
+
+    @property
+    def databases(self) -> list[Server]:
+        """Those that there are."""
+        return [server for server in (self.database, self.ledger) if server is not None]
 
     @property
     def records_file(self) -> Path:
@@ -142,7 +151,10 @@ class Town:
             self.collector_disk = self._disk(directory / "state", mb=COLLECTOR_DISK_MB)
         self.collector_link = self.workshop.link(self.broker.port)
         settings = collector_settings(Access(self.collector_link.port), directory / "state", port=free_port(), store=self._store())
-        changes = {"ack_within_s": ACK_WITHIN_S, "clock": {"trust": "always"}, "mqtt": {"keepalive_s": KEEPALIVE_S}}
+        changes: Table = {"ack_within_s": ACK_WITHIN_S, "clock": {"trust": "always"}, "mqtt": {"keepalive_s": KEEPALIVE_S}}
+        if self.ledger is not None:
+            self.stack.enter_context(self.ledger)
+            changes["ledger"] = self.ledger.ledger(self.ledger.create("kerege"), self.directory / "ledger.password")
         self.collector = ChaosCollector(directory, merged(settings, changes), centers)
         self.stack.enter_context(self.collector)
 
