@@ -1,4 +1,4 @@
-"""A ledger in PostgreSQL 15 or newer: on another machine, or shared by several collectors.
+"""A ledger in PostgreSQL 15 or newer.
 
 Writers take turns (an advisory lock for the length of a transaction), so that what one has read is still so when it writes. Each turn has
 a number: where it is not the one after our last, somebody else has written. Every wait has an end: for a connection, for a lock, for a
