@@ -25,6 +25,7 @@ from kerege_lab.servers import HOST, Influxd, Mosquitto, free_port
 from kerege_lab.toml import toml_text
 from kerege_wire import Presence, Record, Report, Tick, encode_presence, encode_report
 from kerege_wire.topics import topic
+from tests.places import Place
 
 T: Final = 1_795_435_200
 DEADLINE_S: Final = 30.0
@@ -189,7 +190,7 @@ def test_a_terminal_that_does_not_know_the_letters_gets_them_escaped(settings: P
 
 
 @pytest.fixture
-def quarantine(settings: Path) -> Path:
+def quarantine(place: Place) -> Path:
     """A record of a kind of the future, one that was refused by a clock that was wrong, and bytes that nobody can read."""
     tick = encode_report(Report("epochAAA", records=(Record(5, T, Tick("online", rtt_ms=612.0)),)), "json")
     unknown = tick.replace(b'"tick"', b'"seismic"')
@@ -198,10 +199,10 @@ def quarantine(settings: Path) -> Path:
         Quarantined("ulan", "epochAAA", 5, T, T + 1, "time-future", "900 s ahead of the collector's clock", tick),
         Quarantined("zaisan", "", 0, None, T + 2, "unknown-codec", "first byte 0x02", b"\x02\xff\x00"),
     ]
-    ledger = Ledger(settings.parent / "ledger.db")
+    ledger = Ledger(place.open())
     ledger.commit([], items, {}, T)
     ledger.close()
-    return settings
+    return write(place.directory, **place.settings())
 
 
 def listed(settings: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[int, dict[str, Any]]:

@@ -18,6 +18,7 @@ from kerege_collector.ledger import Ledger, LedgerError, Quarantined
 from kerege_collector.quality import Quality
 from kerege_collector.stores import RetryLater
 from kerege_collector.witness import Findings
+from kerege_lab.certificates import Certificates, make_certificates
 from kerege_lab.house import Access as BrokerAccess
 from kerege_lab.house import Center, Collector, Table, collector_settings, merged
 from kerege_lab.postgresql import PASSWORD, USER, PostgreSQL
@@ -103,6 +104,17 @@ def test_what_keeps_us_out_is_said_without_the_password(access: Access, running:
 
 def test_a_unix_socket_is_a_way_in_too(access: Access, running: PostgreSQL) -> None:
     opening(replace(access, host=str(running.directory)))().close()
+
+
+def test_over_tls_the_server_must_prove_who_it_is(certificates: Certificates, tmp_path: Path) -> None:
+    """verify-full: its certificate is of our authority, and has the name by which it was called."""
+    other = make_certificates(tmp_path, []).ca
+    with PostgreSQL(tls=certificates) as server:
+        there = Access(HOST, server.port, server.create(), USER, lambda: PASSWORD, "verify-full", certificates.ca)
+        opening(there)().close()
+        opening(replace(there, host="localhost"))().close()
+        assert reason(opening(replace(there, ca_file=other))) == "unreachable"
+        assert reason(opening(replace(there, host="127.0.0.2"))) == "unreachable"
 
 
 def test_a_password_that_is_corrected_is_used_at_once(access: Access) -> None:

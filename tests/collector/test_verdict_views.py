@@ -13,6 +13,7 @@ from kerege_collector.stores import Row
 from kerege_collector.witness import Witness
 from kerege_wire import Body, Boot, Tick, kind_of
 from tests.collector.web_house import House, get, house
+from tests.places import Place
 
 __all__ = ["house"]
 
@@ -81,13 +82,11 @@ def test_bad_questions_are_refused_in_words(house: House, path: str, status: int
 
 
 @pytest.fixture
-def settings(tmp_path: Path, house: House) -> Path:
-    (tmp_path / "centers.toml").write_text('[[center]]\nid = "ulan"\nname = "Ұлан ауылы"\n')
-    (tmp_path / "collector.toml").write_text('state_directory = "."\n[mqtt]\nhost = "127.0.0.1"\ntls = false\n')
-    ledger = Ledger(tmp_path / "ledger.db")
+def settings(place: Place, house: House) -> Path:
+    ledger = Ledger(place.open())
     fill(ledger, house)
     ledger.close()
-    return tmp_path / "collector.toml"
+    return place.settings_file('[[center]]\nid = "ulan"\nname = "Ұлан ауылы"\n')
 
 
 def test_the_commands_print_it_for_people(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 import psutil
 import psycopg
 
+from kerege_lab.certificates import Certificates
 from kerege_lab.house import Table
 from kerege_lab.servers import HOST, STOP_TIMEOUT_S, Server, ServerError, ServerMissingError
 
@@ -40,6 +41,8 @@ DEBIAN: Final = Path("/usr/lib/postgresql")
 """Where Debian keeps its programs, by version; they are not on the path."""
 
 OLDEST: Final = 15
+
+MAX_SOCKET_DIRECTORY: Final = 80
 
 _SETTINGS: Final = {
     "fsync": "off",  # the machine of a test does not lose its power
@@ -69,15 +72,18 @@ def find_postgresql(program: str = "postgres") -> Path:
 
 
 class PostgreSQL(Server):
-    """PostgreSQL on the loopback and on a Unix socket in its directory; ``lines`` are added to its settings."""
+    """PostgreSQL on the loopback and, if the path is short, on a Unix socket in its directory; ``lines`` are added to its settings."""
 
     name = "postgresql"
     scheme = "postgresql"
 
-    def __init__(self, directory: Path | None = None, *, port: int | None = None, lines: Sequence[str] = ()) -> None:
-        """``directory``: where it is kept, if we are not root."""
+    def __init__(
+        self, directory: Path | None = None, *, port: int | None = None, tls: Certificates | None = None, lines: Sequence[str] = ()
+    ) -> None:
+        """``directory``: where it is kept, if we are not root. ``tls``: it has a certificate, and does without for those who want none."""
         self._own = os.geteuid() == 0 or directory is None
         super().__init__(Path(tempfile.mkdtemp(prefix="kerege-pg-")) if self._own or directory is None else directory, port=port)
+        self.tls = tls
         self.lines = tuple(lines)
         self.user = _somebody_else() if os.geteuid() == 0 else None
         self._count = 0
@@ -90,6 +96,12 @@ class PostgreSQL(Server):
         """The ``[ledger]`` section of a collector's settings; the password goes into a file of its own."""
         _secret(password_file, PASSWORD + "\n")
         return {"kind": "postgresql", "host": HOST, "port": self.port, "database": database, "user": USER, "password_file": password_file}
+
+    @property
+    def _socket_directory(self) -> str:
+        """None where its path would be too long for a socket (108 bytes)."""
+        directory = str(self.directory)
+        return directory if len(directory.encode()) < MAX_SOCKET_DIRECTORY else ""
 
     def close(self) -> None:
         """Stop it, and forget all that it held where the directory is its own."""
@@ -171,10 +183,20 @@ class PostgreSQL(Server):
         if not self.data.exists():
             self._init()
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # of a process that was killed: its number may be another's by now
-        settings = {**_SETTINGS, "listen_addresses": HOST, "port": str(self.port), "unix_socket_directories": str(self.directory)}
+        settings = {**_SETTINGS, "listen_addresses": HOST, "port": str(self.port), "unix_socket_directories": self._socket_directory}
+        if self.tls is not None:
+            settings |= {
+                "ssl": "on",
+                "ssl_cert_file": self._own_copy(self.tls.server.certificate),
+                "ssl_key_file": self._own_copy(self.tls.server.key),
+            }
         lines = [f"{name} = '{value}'" for name, value in settings.items()] + list(self.lines)
         (self.data / "postgresql.auto.conf").write_text("\n".join(lines) + "\n")
         return [str(program), "-D", str(self.data)]
+
+    def _own_copy(self, file: Path) -> str:
+        """It insists on a key that only its user may read."""
+        return str(_secret(self.directory / file.name, file.read_text(), owner=self.user))
 
     def _init(self) -> None:
         password = _secret(self.directory / "initdb.password", PASSWORD + "\n", owner=self.user)
