@@ -156,6 +156,8 @@ def test_a_statement_that_takes_too_long_ends(access: Access, ledger: Ledger, mo
 
     assert reason(sleep) == "too-slow"
     database.close()
+    with closing(PostgresqlDatabase(access, patient=True)) as patient, patient.transaction() as connection:
+        connection.exec_driver_sql("SELECT pg_sleep(0.3)")
 
 
 def test_a_server_that_hangs_is_not_waited_for_for_ever(

@@ -23,10 +23,13 @@ OLDEST_SERVER: Final = 15
 """Its oldest major version that the tests have run on."""
 
 CONNECT_TIMEOUT_S: Final = 5
-STATEMENT_TIMEOUT_S: Final = 60
-"""Longer than any statement of a year's ledger takes; a session that does nothing in a transaction is ended by the server as soon."""
+STATEMENT_TIMEOUT_S: Final = 30
+"""Longer than any statement of a year's ledger takes."""
 
-ANSWER_TIMEOUT_S: Final = STATEMENT_TIMEOUT_S + 15
+IDLE_TIMEOUT_S: Final = 60
+"""A session that does nothing in a transaction for so long is ended: its collector hangs, and the others wait for it."""
+
+ANSWER_TIMEOUT_S: Final = 40.0
 """The server's own limits come first; beyond this it hangs, or its machine does."""
 
 GONE_AFTER_S: Final = 20
@@ -42,7 +45,7 @@ WRITERS_LOCK: Final = 0x6B65726567655F31
 _SETTINGS: Final = {
     "lock_timeout": f"{BUSY_TIMEOUT_S:g}s",
     "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
-    "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S}s",
 }
 _DURABLE: Final = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 """What was acknowledged is remembered after a power cut, whatever the database's default; what is stricter than ``on`` stays."""
@@ -70,24 +73,27 @@ class Access:
     ca_file: Path | None = None
 
 
-class _PatientConnection(psycopg.Connection[Any]):
-    """A connection that does not wait for ever for a server that hangs."""
+class _Connection(psycopg.Connection[Any]):
+    """A connection that does not wait for ever for a server that hangs, unless it is ``patient``."""
+
+    patient = False
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         try:
-            return super().wait(gen, interval, ANSWER_TIMEOUT_S if timeout is None else timeout)
+            return super().wait(gen, interval, ANSWER_TIMEOUT_S if timeout is None and not self.patient else timeout)
         except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - what `wait` says that it raises
             self.pgconn.finish()  # it may still answer, to the wrong question
-            raise psycopg.OperationalError(f"no answer within {ANSWER_TIMEOUT_S} s") from error
+            raise psycopg.OperationalError(f"no answer within {ANSWER_TIMEOUT_S:g} s") from error
 
 
 class PostgresqlDatabase(Database):
-    """The database that ``access`` leads to. Nothing is connected before it is used."""
+    """The database that ``access`` leads to. Nothing is connected before it is used. patient: a statement may take hours."""
 
     _driver_error = psycopg.Error
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, *, patient: bool = False) -> None:
         self._access = access
+        self._patient = patient
         self.where = f"PostgreSQL database {access.database} at {access.host}:{access.port}"
         self._turn: int | None = None
         engine = sa.create_engine(
@@ -125,7 +131,7 @@ class PostgresqlDatabase(Database):
 
     def _connect(self) -> psycopg.Connection[Any]:
         access = self._access
-        connection = _PatientConnection.connect(
+        connection = _Connection.connect(
             host=access.host,
             port=access.port,
             dbname=access.database,
@@ -135,9 +141,10 @@ class PostgresqlDatabase(Database):
             sslrootcert=None if access.ca_file is None else str(access.ca_file),
             connect_timeout=CONNECT_TIMEOUT_S,
             tcp_user_timeout=GONE_AFTER_S * 1000,
-            options=" ".join(f"-c {name}={value}" for name, value in _SETTINGS.items()),
+            options=" ".join(f"-c {name}={value}" for name, value in self._settings().items()),
             application_name="kerege-collector",
         )
+        connection.patient = self._patient
         try:
             self._look_at(connection.info)
             connection.execute(_DURABLE)
@@ -146,6 +153,9 @@ class PostgresqlDatabase(Database):
             connection.close()
             raise
         return connection
+
+    def _settings(self) -> dict[str, str]:
+        return _SETTINGS | {"statement_timeout": "0"} if self._patient else _SETTINGS
 
     def _look_at(self, server: psycopg.ConnectionInfo) -> None:
         if server.server_version < OLDEST_SERVER * 10_000:

@@ -15,7 +15,7 @@ from kerege_collector.tables import print_json
 def run(settings: Settings, *, as_json: bool, steps: Sequence[Step] = STEPS) -> int:
     """Take the steps that are still to be taken, and say which; 0, or 1 where it cannot be done."""
     try:
-        database = existing_database(settings)
+        database = existing_database(settings, patient=True)
         with closing(database), _alone(settings):
             before, done = migrate(database, steps=steps)
     except (NothingThereError, ClaimedError, LedgerError, RetryLater) as error:

@@ -57,23 +57,25 @@ def open_ledger(settings: Settings) -> Ledger:
     return Ledger(existing_database(settings), bounds=settings.quarantine.bounds, may_make=False)
 
 
-def existing_database(settings: Settings) -> Database:
-    """The ledger's database, which may be empty where it is not a file. Raises NothingThereError where it is, and there is none."""
+def existing_database(settings: Settings, *, patient: bool = False) -> Database:
+    """The ledger's database, which may be empty where it is not a file. Raises NothingThereError where it is, and there is none.
+
+    patient: for work that may take hours.
+    """
     if not isinstance(settings.ledger, PostgresqlLedger):
         existing(settings.ledger_path)
-    return ledger_database(settings)
+    return ledger_database(settings, patient=patient)
 
 
-def ledger_database(settings: Settings) -> Database:
+def ledger_database(settings: Settings, *, patient: bool = False) -> Database:
     """The ledger's database; nothing is connected or made yet."""
     ledger = settings.ledger
     if not isinstance(ledger, PostgresqlLedger):
         return SqliteDatabase(settings.ledger_path)
     from kerege_collector.database_postgresql import Access, PostgresqlDatabase  # noqa: PLC0415 - its driver, where it is used
 
-    return PostgresqlDatabase(
-        Access(ledger.host, ledger.port, ledger.database, ledger.user, lambda: ledger.password, ledger.sslmode, ledger.ca_file)
-    )
+    who = ledger.database, ledger.user, lambda: ledger.password
+    return PostgresqlDatabase(Access(ledger.host, ledger.port, *who, ledger.sslmode, ledger.ca_file), patient=patient)
 
 
 def existing(path: Path) -> Path:
