@@ -1,6 +1,7 @@
 """Incidents in a real ledger, found by the clerk from a real board; and what people do with them."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -133,7 +134,7 @@ def test_maintenance_of_a_provider_keeps_it_quiet(office: Office) -> None:
 def test_a_reason_corrects_the_timeline_and_is_audited(office: Office) -> None:
     office.run(600, mute=("bb",))
     with office.ledger.writing() as connection:
-        incidents.resolve(connection, 1, "power", "somebody", office.now_s)
+        incidents.resolve(connection, 1, "power", who="somebody", now_s=office.now_s)
     office.run(60, mute=("bb",))
     with office.ledger.transaction() as connection:
         found = verdicts.read(connection, "bb", T, T + 840)
@@ -170,9 +171,39 @@ def test_the_commands(office: Office, place: Place, capsys: pytest.CaptureFixtur
     assert cli.main(["incidents", "--json", *settings]) == 0
     row = json.loads(capsys.readouterr().out)
     assert (row["reason"], row["snoozed_until_s"] > T, bool(row["acknowledged_by"])) == ("provider", True, True)
+    assert cli.main(["resolve", "1", "--reason", "power", *settings]) == 1
+    assert 'incident 1 is resolved already, as "provider"' in capsys.readouterr().err
     assert cli.main(["ack", "7", *settings]) == 1
     assert "there is no incident 7" in capsys.readouterr().err
     assert cli.main(["maintain", "center", "bb", "--to", "2000-01-01", *settings]) == 2
+
+
+def test_with_json_an_action_says_what_was_done(office: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the incident as `incidents --json` shows it."""
+    office.run(150, mute=("bb",))
+    (tmp_path / "centers.toml").write_text('[[center]]\nid = "bb"\n')
+    (tmp_path / "collector.toml").write_text('state_directory = "."\n[mqtt]\nhost = "127.0.0.1"\ntls = false\n')
+
+    def said(*words: str) -> dict[str, object]:
+        assert cli.main([*words, "--json", "--settings", str(tmp_path / "collector.toml")]) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    actions = (("ack", "1"), ("snooze", "1", "2h"), ("resolve", "1", "--reason", "lan"), ("resolve", "1", "--reason", "power", "--again"))
+    for action in actions:
+        done = said(*action)
+        assert (done["done"], done["incident"]) == (action[0], said("incidents"))
+        assert done["who"]
+    assert said("incidents")["reason"] == "power"
+    assert said("incidents")["snoozed_until_s"] == pytest.approx(time.time() + 7200, abs=60)
+    work = said("maintain", "provider", "Sputnik", "--from", "2100-01-01", "--to", "2100-01-02", "--why", "new dish")
+    assert work["maintenance"] == {
+        "scope": "provider",
+        "name": "Sputnik",
+        "start_s": 4_102_444_800,
+        "end_s": 4_102_531_200,
+        "who": work["who"],
+        "why": "new dish",
+    }
 
 
 def test_the_reasons_of_the_command_line_are_those_of_the_ledger() -> None:

@@ -67,15 +67,16 @@ def parser() -> argparse.ArgumentParser:
     add("ack", "say that somebody looks after an incident").add_argument("incident", type=int)
     pause = add("snooze", "no reminders of an incident for a while")
     pause.add_argument("incident", type=int)
-    pause.add_argument("until", type=_checked(_time), help="2026-11-01T10:00+05:00; UTC without a zone")
+    pause.add_argument("until", type=_checked(_time_ahead), help="2026-11-01T10:00+05:00, 2h (from now); UTC without a zone")
     outcome = add("resolve", "say what the cause of an incident was: its centers' timelines are corrected")
     outcome.add_argument("incident", type=int)
     outcome.add_argument("--reason", required=True, choices=_REASONS)
+    outcome.add_argument("--again", action="store_true", help="what was said of it before was wrong")
     work = add("maintain", "plan work: no incidents of what it breaks")
     work.add_argument("scope", choices=("center", "satellite", "provider", "district"))
     work.add_argument("name")
     work.add_argument("--from", type=_checked(_time), dest="since", metavar="TIME", help="2026-11-01T10:00+05:00 (default: now)")
-    work.add_argument("--to", type=_checked(_time), dest="until", metavar="TIME", required=True)
+    work.add_argument("--to", type=_checked(_time_ahead), dest="until", metavar="TIME", required=True, help="likewise, or 2h (from now)")
     work.add_argument("--why", default="", help="for those who look at it later")
     notify = add("notify", "send a test message to every contact, or to one")
     notify.add_argument("--test", action="store_true", required=True, help="the only thing that it does: notices go out by themselves")
@@ -142,6 +143,12 @@ def _time(text: str) -> int:
     from kerege_collector.records import time_of
 
     return time_of(text, time.time())
+
+
+def _time_ahead(text: str) -> int:
+    from kerege_collector.records import time_of
+
+    return time_of(text, time.time(), ahead=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,28 +245,29 @@ def _incidents(options: argparse.Namespace, settings: Settings, *, as_json: bool
 
 
 def _ack(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
-    del as_json
     from kerege_collector import incident_commands, incidents
 
-    return incident_commands.act(settings, lambda at, who, now_s: incidents.acknowledge(at, options.incident, who, now_s))
+    return incident_commands.act(settings, lambda at, who, now_s: incidents.acknowledge(at, options.incident, who, now_s), as_json=as_json)
 
 
 def _snooze(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
-    del as_json
     from kerege_collector import incident_commands, incidents
 
-    return incident_commands.act(settings, lambda at, who, now_s: incidents.snooze(at, options.incident, options.until, who, now_s))
+    return incident_commands.act(
+        settings, lambda at, who, now_s: incidents.snooze(at, options.incident, options.until, who, now_s), as_json=as_json
+    )
 
 
 def _resolve(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
-    del as_json
     from kerege_collector import incident_commands, incidents
 
-    return incident_commands.act(settings, lambda at, who, now_s: incidents.resolve(at, options.incident, options.reason, who, now_s))
+    number, reason, again = options.incident, options.reason, options.again
+    return incident_commands.act(
+        settings, lambda at, who, now_s: incidents.resolve(at, number, reason, who=who, now_s=now_s, again=again), as_json=as_json
+    )
 
 
 def _maintain(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
-    del as_json
     from kerege_collector import incident_commands, incidents
 
     since_s = int(time.time()) if options.since is None else options.since
@@ -267,7 +275,7 @@ def _maintain(options: argparse.Namespace, settings: Settings, *, as_json: bool)
         raise UsageError("maintain: --to must be after --from")
     scope, span = (options.scope, options.name), (since_s, options.until)
     return incident_commands.act(
-        settings, lambda at, who, now_s: incidents.maintain(at, scope, span, why=options.why, who=who, now_s=now_s)
+        settings, lambda at, who, now_s: incidents.maintain(at, scope, span, why=options.why, who=who, now_s=now_s), as_json=as_json
     )
 
 

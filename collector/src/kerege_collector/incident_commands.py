@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from kerege_collector import incidents
 from kerege_collector.figures import span
-from kerege_collector.incidents import NoSuchIncidentError
+from kerege_collector.incidents import AlreadyResolvedError, Done, NoSuchIncidentError
 from kerege_collector.ledger import LedgerError
 from kerege_collector.opening import NothingThereError, open_ledger
 from kerege_collector.settings import Settings
@@ -33,9 +33,14 @@ def show_list(settings: Settings, *, as_json: bool, everything: bool) -> int:
     return 0
 
 
-def act(settings: Settings, work: Callable[[sa.Connection, str, int], None]) -> int:
-    """Do what a person asks for, in that person's name; 0, or 1 where it cannot be done."""
-    return _work(settings, lambda connection: work(connection, getpass.getuser(), int(time.time())))
+def act(settings: Settings, work: Callable[[sa.Connection, str, int], Done], *, as_json: bool) -> int:
+    """Do what a person asks for, in that person's name, and with JSON print what was done; 0, or 1 where it cannot be done."""
+    done: list[Done] = []
+    status = _work(settings, lambda connection: done.append(work(connection, getpass.getuser(), int(time.time()))))
+    if as_json:
+        for each in done if status == 0 else ():
+            print_json(each)
+    return status
 
 
 def _cells(row: dict[str, Any]) -> list[object]:
@@ -54,7 +59,7 @@ def _work(settings: Settings, work: Callable[[sa.Connection], None]) -> int:
                 work(connection)
         finally:
             ledger.close()
-    except (NothingThereError, LedgerError, RetryLater, NoSuchIncidentError) as error:
+    except (NothingThereError, LedgerError, RetryLater, NoSuchIncidentError, AlreadyResolvedError) as error:
         sys.stderr.write(f"kerege-collector: {error}\n")
         return 1
     return 0

@@ -31,9 +31,16 @@ REASONS: Final[Mapping[str, tuple[str, str | None]]] = {
 
 MAINTAINABLE: Final = (CENTER, *SCOPES)
 
+Done = dict[str, Any]
+"""What a person has done, as JSON: done, who, time_s, and the incident as it is now (as `listing` has it), or the maintenance."""
+
 
 class NoSuchIncidentError(Exception):
     """There is none of this number."""
+
+
+class AlreadyResolvedError(Exception):
+    """Somebody has said before what the cause of this incident was. The text is for people."""
 
 
 def advance(connection: sa.Connection, world: World, rules: Rules) -> list[Change]:
@@ -87,26 +94,37 @@ def listing(connection: sa.Connection, *, everything: bool, limit: int = 1000) -
     wanted = sa.select(tables.incident).order_by(tables.incident.c.id.desc()).limit(limit)
     if not everything:
         wanted = wanted.where(tables.incident.c.closed_s.is_(None))
-    rows = [dict(row._mapping) for row in connection.execute(wanted)]  # noqa: SLF001 - its public name for a row as a mapping
-    return [{**row, "centers": json.loads(row["centers"])} for row in rows]
+    return [_shown(row) for row in connection.execute(wanted)]
 
 
-def acknowledge(connection: sa.Connection, number: int, who: str, now_s: int) -> None:
+def show(connection: sa.Connection, number: int) -> dict[str, Any]:
+    """One incident as `listing` has it. Raises NoSuchIncidentError."""
+    return _shown(_row(connection, number))
+
+
+def acknowledge(connection: sa.Connection, number: int, who: str, now_s: int) -> Done:
     """Somebody looks after it. Raises NoSuchIncidentError."""
     _update(connection, number, acknowledged_by=who)
     _audit(connection, "ack", {"incident": number}, who, now_s)
+    return _done(connection, "ack", number, who, now_s)
 
 
-def snooze(connection: sa.Connection, number: int, until_s: int, who: str, now_s: int) -> None:
+def snooze(connection: sa.Connection, number: int, until_s: int, who: str, now_s: int) -> Done:
     """No reminders until then. Raises NoSuchIncidentError."""
     _update(connection, number, snoozed_until_s=until_s)
     _audit(connection, "snooze", {"incident": number, "until_s": until_s}, who, now_s)
+    return _done(connection, "snooze", number, who, now_s)
 
 
-def resolve(connection: sa.Connection, number: int, reason: str, who: str, now_s: int) -> None:
-    """A person knows the cause (`REASONS`): the timelines of its centers are corrected. Raises NoSuchIncidentError."""
+def resolve(connection: sa.Connection, number: int, reason: str, *, who: str, now_s: int, again: bool = False) -> Done:
+    """A person knows the cause (`REASONS`): the timelines of its centers are corrected. again: what was said before was wrong.
+
+    Raises NoSuchIncidentError and AlreadyResolvedError.
+    """
+    row = _row(connection, number)
+    if row.reason is not None and not again:
+        raise AlreadyResolvedError(f'incident {number} is resolved already, as "{row.reason}"; to correct that say it with "again"')
     _update(connection, number, reason=reason)
-    row = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == number)).one()
     state, cause = REASONS[reason]
     end_s = row.closed_s or now_s
     spans = _members(connection, row)
@@ -115,13 +133,15 @@ def resolve(connection: sa.Connection, number: int, reason: str, who: str, now_s
         connection.execute(sa.insert(tables.correction).values(**values))
     evidence.touch(connection, {center: (since_s, end_s, "correction") for center, since_s in spans.items()})
     _audit(connection, "resolve", {"incident": number, "reason": reason}, who, now_s)
+    return _done(connection, "resolve", number, who, now_s)
 
 
-def maintain(connection: sa.Connection, scope: tuple[str, str], span: tuple[int, int], *, why: str, who: str, now_s: int) -> None:
+def maintain(connection: sa.Connection, scope: tuple[str, str], span: tuple[int, int], *, why: str, who: str, now_s: int) -> Done:
     """Planned work (`MAINTAINABLE`, a name) in a span of time: nobody is told of what it breaks."""
     values = {"scope": scope[0], "name": scope[1], "start_s": span[0], "end_s": span[1], "who": who, "why": why}
     connection.execute(sa.insert(tables.maintenance).values(**values))
     _audit(connection, "maintain", values, who, now_s)
+    return {"done": "maintain", "who": who, "time_s": now_s, "maintenance": values}
 
 
 def _members(connection: sa.Connection, row: sa.Row[Any]) -> dict[str, int]:
@@ -131,6 +151,22 @@ def _members(connection: sa.Connection, row: sa.Row[Any]) -> dict[str, int]:
     for text in connection.execute(sa.select(event.c.centers).where(event.c.incident == row.id).order_by(event.c.id)).scalars():
         found = json.loads(text) | found
     return dict(json.loads(row.centers)) | found
+
+
+def _row(connection: sa.Connection, number: int) -> sa.Row[Any]:
+    row = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == number)).one_or_none()
+    if row is None:
+        raise NoSuchIncidentError(f"there is no incident {number}")
+    return row
+
+
+def _shown(row: sa.Row[Any]) -> dict[str, Any]:
+    members = dict(row._mapping)  # noqa: SLF001 - its public name for a row as a mapping
+    return members | {"centers": json.loads(row.centers)}
+
+
+def _done(connection: sa.Connection, action: str, number: int, who: str, now_s: int) -> Done:
+    return {"done": action, "who": who, "time_s": now_s, "incident": show(connection, number)}
 
 
 def _update(connection: sa.Connection, number: int, **values: object) -> None:

@@ -86,14 +86,18 @@ def open_reader(settings: Settings) -> Reader:
     return SqliteReader(settings.records_path)
 
 
-def time_of(text: str, now_s: float) -> int:
-    """A moment as people write it: ``2026-11-01``, ``2026-11-01T10:00+05:00``, ``2h`` ago; UTC without a zone. Raises ValueError."""
+def time_of(text: str, now_s: float, *, ahead: bool = False) -> int:
+    """A moment as people write it: ``2026-11-01``, ``2026-11-01T10:00+05:00``, ``2h`` ago, or ``ahead``; UTC without a zone.
+
+    Raises ValueError.
+    """
     if found := re.fullmatch(r"(\d{1,9})([smhdw])", text):
-        return int(now_s) - int(found[1]) * UNITS_S[found[2]]
+        return int(now_s) + int(found[1]) * UNITS_S[found[2]] * (1 if ahead else -1)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f'wanted a time such as 2026-11-01, 2026-11-01T10:00+05:00 or 2h (ago), got "{text}"') from None
+        span = "2h (from now)" if ahead else "2h (ago)"
+        raise ValueError(f'wanted a time such as 2026-11-01, 2026-11-01T10:00+05:00 or {span}, got "{text[:60]}"') from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
