@@ -127,6 +127,11 @@ def test_name_and_password_come_from_files(tmp_path: Path) -> None:
     assert "secret" not in repr(mqtt)
 
 
+def test_reading_by_token_without_any_and_tokens_that_are_none_are_said(tmp_path: Path) -> None:
+    assert mistakes(write(tmp_path, http={"reads": "token"}))[0].endswith("name a person and a token file in the section [http.tokens]")
+    assert "http.tokens.desk: " in mistakes(write(tmp_path, http={"tokens": {"desk": "nowhere"}}))[0]
+
+
 def test_mistakes_of_both_files_are_said_together(tmp_path: Path) -> None:
     path = write(tmp_path, mqtt={"host": "b", "password_file": "nowhere"})
     (tmp_path / "centers.toml").write_text('[[center]]\nid = "X"\n')

@@ -176,12 +176,15 @@ def test_the_commands(office: Office, place: Place, capsys: pytest.CaptureFixtur
     assert cli.main(["ack", "7", *settings]) == 1
     assert "there is no incident 7" in capsys.readouterr().err
     assert cli.main(["maintain", "center", "bb", "--to", "2000-01-01", *settings]) == 2
+    capsys.readouterr()
+    assert cli.main(["maintain", "center", "bbb", "--to", "2100-01-01", *settings]) == 2
+    assert capsys.readouterr().err == 'maintain: no center "bbb" is in centers.toml; did you mean "bb"?\n'
 
 
 def test_with_json_an_action_says_what_was_done(office: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And the incident as `incidents --json` shows it."""
     office.run(150, mute=("bb",))
-    (tmp_path / "centers.toml").write_text('[[center]]\nid = "bb"\n')
+    (tmp_path / "centers.toml").write_text('[[center]]\nid = "bb"\nlink = { provider = "Sputnik" }\n')
     (tmp_path / "collector.toml").write_text('state_directory = "."\n[mqtt]\nhost = "127.0.0.1"\ntls = false\n')
 
     def said(*words: str) -> dict[str, object]:

@@ -46,6 +46,7 @@ class House:
         self.timekeeper = Timekeeper("kernel", ask=lambda: self.clock, now_s=time.monotonic)
         self.troubles: list[str] = []
         self.port = free_port()
+        self.server: WebServer | None = None
 
     def trouble(self) -> list[str]:
         return self.troubles
@@ -59,9 +60,10 @@ class House:
 
 
 @contextmanager
-def served(house: House) -> Iterator[House]:
-    """The house's pages at its port."""
-    server = WebServer(Http(port=house.port), house)
+def served(house: House, **http: Any) -> Iterator[House]:
+    """The house's pages at its port, with more settings of ``[http]``."""
+    server = WebServer(Http(port=house.port, **http), house)
+    house.server = server
     server.start()
     try:
         yield house

@@ -268,11 +268,14 @@ def _resolve(options: argparse.Namespace, settings: Settings, *, as_json: bool) 
 
 
 def _maintain(options: argparse.Namespace, settings: Settings, *, as_json: bool) -> int:
-    from kerege_collector import incident_commands, incidents
+    from kerege_collector import centers, incident_commands, incidents
 
     since_s = int(time.time()) if options.since is None else options.since
     if since_s >= options.until:
         raise UsageError("maintain: --to must be after --from")
+    region = centers.load_region(settings.centers_file, may_be_absent=True)
+    if trouble := incidents.not_in_registry(region, options.scope, options.name):
+        raise UsageError(f"maintain: {trouble}")
     scope, span = (options.scope, options.name), (since_s, options.until)
     return incident_commands.act(
         settings, lambda at, who, now_s: incidents.maintain(at, scope, span, why=options.why, who=who, now_s=now_s), as_json=as_json

@@ -3,6 +3,7 @@
 All functions work in the transaction of their caller.
 """
 
+import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 from kerege_collector import evidence
 from kerege_collector import verdict_tables as tables
-from kerege_collector.centers import Center
+from kerege_collector.centers import Center, Region
 from kerege_collector.incident import CENTER, OPENED, SCOPES, UNSTABLE, Change, Incident, Rules, World, step
 from kerege_collector.schema import put
 
@@ -30,6 +31,9 @@ REASONS: Final[Mapping[str, tuple[str, str | None]]] = {
 """What a person may find to be the cause of an incident → state and cause that the timeline gets where nothing proves that it was up."""
 
 MAINTAINABLE: Final = (CENTER, *SCOPES)
+
+MAX_NUMBER: Final = (1 << 63) - 1
+"""Beyond this a database knows no numbers."""
 
 Done = dict[str, Any]
 """What a person has done, as JSON: done, who, time_s, and the incident as it is now (as `listing` has it), or the maintenance."""
@@ -123,7 +127,7 @@ def resolve(connection: sa.Connection, number: int, reason: str, *, who: str, no
     """
     row = _row(connection, number)
     if row.reason is not None and not again:
-        raise AlreadyResolvedError(f'incident {number} is resolved already, as "{row.reason}"; to correct that say it with "again"')
+        raise AlreadyResolvedError(f'incident {number} is resolved already, as "{row.reason}"; correct that with "again"')
     _update(connection, number, reason=reason)
     state, cause = REASONS[reason]
     end_s = row.closed_s or now_s
@@ -134,6 +138,16 @@ def resolve(connection: sa.Connection, number: int, reason: str, *, who: str, no
     evidence.touch(connection, {center: (since_s, end_s, "correction") for center, since_s in spans.items()})
     _audit(connection, "resolve", {"incident": number, "reason": reason}, who, now_s)
     return _done(connection, "resolve", number, who, now_s)
+
+
+def not_in_registry(region: Region, scope: str, name: str) -> str | None:
+    """Why planned work at this name would concern nobody; None where it does."""
+    named = [{CENTER: center.id, **scopes_of(center)}.get(scope) for center in region.centers.values()]
+    known = sorted({each for each in named if each is not None})
+    if name in known:
+        return None
+    near = difflib.get_close_matches(name, known, n=1)
+    return f'no {scope} "{name[:60]}" is in centers.toml' + (f'; did you mean "{near[0]}"?' if near else "")
 
 
 def maintain(connection: sa.Connection, scope: tuple[str, str], span: tuple[int, int], *, why: str, who: str, now_s: int) -> Done:
@@ -154,7 +168,9 @@ def _members(connection: sa.Connection, row: sa.Row[Any]) -> dict[str, int]:
 
 
 def _row(connection: sa.Connection, number: int) -> sa.Row[Any]:
-    row = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == number)).one_or_none()
+    row = None
+    if 0 < number <= MAX_NUMBER:
+        row = connection.execute(sa.select(tables.incident).where(tables.incident.c.id == number)).one_or_none()
     if row is None:
         raise NoSuchIncidentError(f"there is no incident {number}")
     return row
@@ -170,8 +186,8 @@ def _done(connection: sa.Connection, action: str, number: int, who: str, now_s: 
 
 
 def _update(connection: sa.Connection, number: int, **values: object) -> None:
-    if not connection.execute(sa.update(tables.incident).where(tables.incident.c.id == number).values(**values)).rowcount:
-        raise NoSuchIncidentError(f"there is no incident {number}")
+    _row(connection, number)
+    connection.execute(sa.update(tables.incident).where(tables.incident.c.id == number).values(**values))
 
 
 def _audit(connection: sa.Connection, action: str, what: Mapping[str, object], who: str, now_s: int) -> None:

@@ -29,6 +29,7 @@ TYPES: Final = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": 'a string in quotes ("...")',
+    "string_unicode": "a string of whole characters (Unicode)",
     "bool_type": "true or false",
     "path_type": 'a path in quotes ("...")',
     "model_type": "a section",
@@ -161,6 +162,8 @@ def _type_or_limit(detail: ErrorDetails) -> str:
         return str(context["expected"]).replace("'", '"')
     if kind == "string_too_short":
         return "at least one character"
+    if kind == "string_too_long":
+        return f"at most {context['max_length']} characters"
     if kind in LIMITS:
         words, limit = LIMITS[kind]
         return f"{words} {context[limit]:g}"

@@ -225,6 +225,7 @@ class Service:
             if wants_reload.is_set():
                 wants_reload.clear()
                 self.reload()
+                server.reload()
             alive = {name: thread.is_alive() for name, thread in threads.items()} | {"inbox": self.inbox.alive, "web": server.alive}
             if not all(alive.values()):
                 log.critical("collector.part_died", extra={"fields": alive})

@@ -17,6 +17,7 @@ from kerege_collector import centers
 from kerege_collector.certificates import certificate_mistakes, file_mistake
 from kerege_collector.mistakes import SettingsError, read_model, read_toml
 from kerege_collector.quarantine_room import Bounds
+from kerege_collector.tokens import token_mistakes
 
 __all__ = [
     "Batch",
@@ -103,12 +104,19 @@ def _is_near(host: object) -> bool:
     return isinstance(host, str) and (host.startswith("/") or host in LOOPBACK)
 
 
+def _person(text: str) -> str:
+    if not text.strip() or len(text) > 60 or not text.isprintable():
+        raise ValueError(f'wanted the name of a person, 1 to 60 printable characters, got "{text[:60]}"')
+    return text
+
+
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(_from_directory)]
 Host = Annotated[str, AfterValidator(_host)]
 DatabaseHost = Annotated[str, AfterValidator(_database_host)]
 DatabaseName = Annotated[str, AfterValidator(_database_name)]
 Url = Annotated[str, AfterValidator(_url)]
 Word = Annotated[str, AfterValidator(_word)]
+PersonName = Annotated[str, AfterValidator(_person)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Timeout = Annotated[float, Field(ge=0.1, le=600)]
 
@@ -208,10 +216,12 @@ class Influx(_Section):
 
 
 class Http(_Section):
-    """Where the page, the API and the metrics are."""
+    """Where the page, the API and the metrics are, who may act there, and whether reading needs a token too (`tokens`)."""
 
     host: Host = "127.0.0.1"
     port: Port = 8480
+    reads: Literal["open", "token"] = "open"
+    tokens: dict[PersonName, FilePath] = {}
 
 
 class Batch(_Section):
@@ -322,6 +332,9 @@ def _file_mistakes(settings: Settings) -> Iterator[str]:
             yield f"mqtt.{name}: {trouble}"
     if mqtt.password_file is not None and mqtt.username_file is None:
         yield "mqtt.password_file: is of no use without a username_file"
+    yield from (f"http.{line}" for line in token_mistakes(settings.http.tokens))
+    if settings.http.reads == "token" and not settings.http.tokens:
+        yield "http.reads: nobody could read anything: name a person and a token file in the section [http.tokens]"
     if trouble := file_mistake(settings.heartbeat.url_file):
         yield f"heartbeat.url_file: {trouble}"
     yield from (f"ledger.{mistake}" for mistake in _ledger_mistakes(settings.ledger))

@@ -5,13 +5,14 @@ import sys
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 from kerege_collector import centers as registry
 from kerege_collector.figures import number, span
 from kerege_collector.listening import url_of
 from kerege_collector.settings import Settings
 from kerege_collector.tables import print_json, print_table
+from kerege_collector.tokens import first_readable
 from kerege_collector.wording import own
 
 TIMEOUT_S: Final = 10.0
@@ -23,15 +24,23 @@ class NotRunningError(Exception):
     """Nobody answers where the collector's page should be. The text is for people."""
 
 
+class NotToldError(NotRunningError):
+    """It runs, and tells us nothing as we have no token."""
+
+
 def ask(settings: Settings, path: str) -> dict[str, Any]:
     """What the collector answers, with whatever status. Raises NotRunningError."""
     url = url_of(settings.http)
+    token = first_readable(settings.http.tokens)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with _open(f"{url}{path}", timeout=TIMEOUT_S) as answer:
+        with _open(Request(f"{url}{path}", headers=headers), timeout=TIMEOUT_S) as answer:  # noqa: S310 - a URL of ours
             said = json.load(answer)
     except HTTPError as error:
         with error:
             said = _json(error.read())
+        if error.code in {401, 429}:
+            raise NotToldError(f"{url} tells nothing without a token: run this as a user who may read one of [http.tokens]") from error
     except ValueError:
         said = None
     except (URLError, OSError, HTTPException) as error:
@@ -47,7 +56,7 @@ def show(settings: Settings, *, as_json: bool) -> int:
         health, board = ask(settings, "/healthz"), ask(settings, "/api/v1/centers")
     except NotRunningError as error:
         if as_json:
-            print_json({"running": False, "well": False, "trouble": [str(error)]})
+            print_json({"running": isinstance(error, NotToldError), "well": False, "trouble": [str(error)]})
         else:
             sys.stdout.write(f"{error}\n")
         return 1

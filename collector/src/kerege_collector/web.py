@@ -4,6 +4,7 @@
 /api/v1/centers    the same as JSON
 /api/v1/timeline/CENTER?from=&to=      its verdicts (docs/verdicts.md), as `verdict_views` makes them
 /api/v1/explain/CENTER?time=           why one of them is as it is
+/api/v1/incidents                      what is wrong now; what people do about it: `web_actions`
 /healthz           200, or 503 with the reasons
 /metrics           for Prometheus
 /generate_204      the agents' portal check: nothing, in as few bytes as HTTP has
@@ -25,6 +26,7 @@ from typing import Any, Final, Protocol
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -38,9 +40,13 @@ from kerege_collector.languages import preferred
 from kerege_collector.ledger import Ledger
 from kerege_collector.listening import listen, url_of
 from kerege_collector.metrics import CONTENT_TYPE, Metrics
+from kerege_collector.mistakes import SettingsError
 from kerege_collector.page import Page
 from kerege_collector.settings import Http
 from kerege_collector.timekeeping import Timekeeper
+from kerege_collector.tokens import Tokens
+from kerege_collector.web_actions import Office, action_routes
+from kerege_collector.web_guard import ClosedToStrangers, Guard
 from kerege_collector.web_verdicts import verdict_routes
 
 log = logging.getLogger(__name__)
@@ -148,7 +154,7 @@ def _urgency(row: CenterRow) -> tuple[int, bool]:
     return URGENCY[row.state], row.last_seen_s is None  # sorted by name before, and it stays so within
 
 
-def application(house: House, *, now_s: Callable[[], float] = time.time) -> Starlette:
+def application(house: House, guard: Guard, *, now_s: Callable[[], float] = time.time) -> Starlette:
     """The pages of a house."""
     view, page = View(house, now_s), Page()
 
@@ -163,9 +169,11 @@ def application(house: House, *, now_s: Callable[[], float] = time.time) -> Star
     def centers(_: Request) -> Response:
         return Response(view.encoded(), media_type="application/json", headers=HEADERS)
 
-    def health(_: Request) -> Response:
+    def health(request: Request) -> Response:
         trouble = house.trouble()
-        content = {"status": "unwell" if trouble else "well", "trouble": trouble, "clock": asdict(house.timekeeper.state())}
+        content: dict[str, Any] = {"status": "unwell" if trouble else "well"}
+        if not isinstance(guard.reader(request), Response):
+            content |= {"trouble": trouble, "clock": asdict(house.timekeeper.state())}
         return JSONResponse(content, status_code=503 if trouble else 200, headers=HEADERS)
 
     def metrics(_: Request) -> Response:
@@ -182,9 +190,28 @@ def application(house: House, *, now_s: Callable[[], float] = time.time) -> Star
         "/metrics": metrics,
         "/generate_204": nothing,
     }
-    compression = Middleware(GZipMiddleware, minimum_size=MIN_COMPRESSED_BYTES)
     judged = verdict_routes(lambda: house.ledger, lambda: house.region, now_s=now_s, headers=HEADERS)
-    return Starlette(routes=[*(Route(path, endpoint) for path, endpoint in routes.items()), *judged], middleware=[compression])
+    actions = action_routes(Office(lambda: house.ledger, lambda: house.region, guard, now_s, HEADERS))
+    return Starlette(
+        routes=[*(Route(path, endpoint) for path, endpoint in routes.items()), *judged, *actions],
+        middleware=[Middleware(ClosedToStrangers, guard=guard), Middleware(GZipMiddleware, minimum_size=MIN_COMPRESSED_BYTES)],
+        exception_handlers={HTTPException: _no_such_way, Exception: _our_mistake},
+    )
+
+
+def _no_such_way(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        why = f"{request.method} is not for this path; {headers.get('Allow', '')} is"
+    else:
+        why = "there is no such path; docs/operations.md lists those that there are"
+    return JSONResponse({"error": why}, status_code=error.status_code, headers=dict(HEADERS) | headers)
+
+
+def _our_mistake(_: Request, __: Exception) -> Response:
+    return JSONResponse({"error": "a mistake of the collector's own: its log says more"}, status_code=500, headers=HEADERS)
 
 
 def _watch(house: House, view: View) -> None:
@@ -226,12 +253,13 @@ class ImpatientProtocol(H11Protocol):
 
 
 class WebServer:
-    """`application` of a house, served from `start` to `stop`."""
+    """`application` of a house, served from `start` to `stop`. Raises SettingsError where a token cannot be used."""
 
     def __init__(self, http: Http, house: House) -> None:
         self._http = http
+        self._tokens = Tokens(http.tokens)
         config = uvicorn.Config(
-            application(house),
+            application(house, Guard(self._tokens, closed=http.reads == "token", headers=HEADERS)),
             http=ImpatientProtocol,
             ws="none",
             lifespan="off",
@@ -264,6 +292,13 @@ class WebServer:
         while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         log.info("web.listening", extra={"fields": {"url": url_of(self._http)}})
+
+    def reload(self) -> None:
+        """Read the tokens again. Where one cannot be used all stay as they were, and that is said."""
+        try:
+            self._tokens.reload()
+        except SettingsError as error:
+            log.error("tokens.not_reloaded", extra={"fields": {"mistakes": "; ".join(error.mistakes)}})  # noqa: TRY400 - the text says it all
 
     def stop(self) -> None:
         """Finish what is being answered, and end."""
