@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,14 @@ import sqlalchemy as sa
 from kerege_collector import cli, incidents, outbox, verdict_tables
 from kerege_collector.centers import Region
 from kerege_collector.contacts import Contact
+from kerege_collector.incident import CHANGED, Change, Incident
 from kerege_collector.postman import Postman
+from kerege_collector.sender import MAX_TRIES
 from tests.collector import receivers
 from tests.collector.receivers import Hook, Mailbox
 from tests.collector.test_incidents import Office
 from tests.places import Place
+from tests.collector.test_incidents import Office, T
 
 KILLED = """
 import sys
@@ -53,6 +57,14 @@ class Desk(Office):
 
     def deliver(self) -> None:
         Postman(self.ledger, lambda: self.region, is_well=lambda: True, now_s=lambda: self.now_s).step()
+
+    def current(self) -> list[Incident]:
+        with self.ledger.transaction() as connection:
+            return incidents.current(connection)
+
+    def taken(self) -> int:
+        with self.ledger.transaction() as connection:
+            return len(connection.execute(sa.select(verdict_tables.notice_taken)).all())
 
     def notices(self) -> list[tuple[str, str, str]]:
         with self.ledger.transaction() as connection:
@@ -131,6 +143,73 @@ def test_killed_in_the_middle_of_a_sending_it_is_sent_again_and_says_so(desk: De
     desk.deliver()
     (body,) = hook.bodies
     assert "You may have received this message before" in body["message"]
+
+
+def test_an_end_does_not_overtake_a_beginning_that_one_address_has(desk: Desk, hook: Hook, mailbox: Mailbox) -> None:
+    """The mail has gone out, the webhook refuses: the end waits until the beginning is settled, and the mail is not sent again."""
+    contact = desk.contact("desk", hook.url() + "\n" + mailbox.url())
+    desk.employ(contact)
+    hook.status = 503
+    desk.run(90, mute=("bb",))
+    desk.deliver()
+    desk.run(600)
+    assert desk.notices() == [("desk", "opened", "queued"), ("desk", "closed", "queued")]
+    hook.status = 200
+    for _ in range(3):
+        desk.deliver()
+    assert desk.notices() == [("desk", "opened", "sent"), ("desk", "closed", "sent")]
+    first, second = (body["title"] for body in hook.bodies)
+    assert ("nothing is heard" in first, "connection restored" in second, len(mailbox.mails)) == (True, True, 2)
+
+
+def test_a_beginning_that_nobody_got_is_told_with_its_end(desk: Desk, hook: Hook) -> None:
+    desk.employ(desk.contact("desk", hook.url()))
+    hook.status = 503
+    desk.run(90, mute=("bb",))
+    desk.deliver()
+    desk.run(600)
+    hook.status = 200
+    desk.deliver()
+    assert desk.notices() == [("desk", "opened", "folded"), ("desk", "closed", "sent")]
+    (body,) = hook.bodies
+    assert "data has been coming again" in body["message"]
+
+
+def test_what_changes_before_it_is_told_is_told_as_it_is_by_then(desk: Desk, hook: Hook) -> None:
+    """And as something that has opened: to its reader no list has changed. Who cannot be reached is given up all the same."""
+    desk.employ(desk.contact("desk", hook.url()), desk.contact("chief", hook.url(), level=2))
+    hook.status = 503
+    desk.run(90, mute=("bb",))
+    (opened,) = desk.current()
+    for number in range(MAX_TRIES - 1):
+        desk.deliver()
+        with desk.ledger.writing() as connection:
+            wider = replace(opened, centers={**opened.centers, "cc": desk.now_s}, scope=("provider", "p"), since_s=T + number)
+            outbox.tell(connection, desk.region, [Change(CHANGED, wider)], desk.now_s)
+        desk.now_s += 1000
+    hook.status = 200
+    desk.deliver()
+    assert [state for _, _, state in desk.notices()] == ["folded"] * (MAX_TRIES - 1) + ["sent"]
+    (body,) = hook.bodies
+    assert body["title"] == "Provider p, 2 libraries: nothing is heard (no. 1)"
+
+
+def test_a_kill_between_two_addresses_repeats_nothing(desk: Desk, hook: Hook, silence: int) -> None:
+    """kill -9 while the second hangs: the first has it, and that is in the ledger."""
+    addresses = desk.directory / "desk.urls"
+    desk.employ(desk.contact("desk", f"json://127.0.0.1:{silence}/\n{hook.url()}"))
+    desk.run(90, mute=("bb",))
+    (desk.directory / "centers.toml").write_text(f'[[contact]]\nid = "desk"\nlanguage = "en"\naddresses_file = "{addresses}"\n')
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(desk.directory)], stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not desk.taken() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    addresses.write_text(hook.url() + "\n" + hook.url("second"))
+    desk.deliver()
+    assert desk.notices() == [("desk", "opened", "sent")]
+    assert len(hook.bodies) == 2
+    assert ["before" in body["message"] for body in hook.bodies] == [False, True]
 
 
 def test_who_cannot_be_reached_is_escalated_to_the_next(desk: Desk, hook: Hook) -> None:

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from kerege_collector import delivery, sender
 from kerege_collector.heartbeat import Heartbeat
 from kerege_collector.notice_text import Facts, Library, Text, compose
-from kerege_collector.sender import MAX_TRIES, Deliver, Sender, Waiting, retry_delay_s
+from kerege_collector.sender import MAX_TRIES, Deliver, Sender, Waiting, address_key, retry_delay_s
 from kerege_lab.servers import HOST
 from tests.collector.receivers import REFUSALS, free_port, hook, mailbox, silence
 
@@ -38,6 +39,9 @@ class Box:
 
     def sending(self, id: int, now_s: int) -> None:  # noqa: A002
         self.said.append(("sending", id))
+
+    def taken(self, id: int, address: str, now_s: int) -> None:  # noqa: A002
+        self.waiting = [replace(each, taken=each.taken | {address}) if each.id == id else each for each in self.waiting]
 
     def sent(self, id: int, now_s: int) -> None:  # noqa: A002
         self.said.append(("sent", id))
@@ -160,6 +164,25 @@ def test_each_address_is_tried_by_itself_and_what_has_taken_it_gets_it_once(hous
         assert (len(box.mails), len(got.bodies)) == (1, 1)
     assert house.box.said[-1] == ("sent", 1)
     assert got.bodies[0]["message"] == TEXT.body  # to this one it is no repetition
+
+
+def test_what_an_address_has_taken_outlives_the_process(house: House) -> None:
+    """It is durable while another address still hangs; whoever comes next sends to that one only."""
+    with hook() as got, silence() as port:
+        house.write(f"json://{HOST}:{port}/?rto=2", got.url())
+        house.box.add(1)
+        known: list[frozenset[str]] = []
+        first = threading.Thread(target=house.sender(timeout_s=1.5).step)
+        first.start()
+        while first.is_alive():
+            known.append(house.box.waiting[0].taken)
+            time.sleep(0.05)
+        assert len(known[len(known) // 2]) == 1  # long before the step was over
+        assert address_key(got.url()) in known[-1]
+        house.write(got.url("other"), got.url())
+        house.sender().step()
+    assert len(got.bodies) == 2
+    assert house.box.said[-1] == ("sent", 1)
 
 
 DELIVER_ALL: Final = """
@@ -291,7 +314,7 @@ def test_a_slow_server_that_takes_it_after_all_is_not_given_it_again(house: Hous
     assert tries == ["json://x"]
 
 
-@pytest.mark.parametrize("broken", ["due", "sending", "sent", "failed"])
+@pytest.mark.parametrize("broken", ["due", "sending", "taken", "sent", "failed"])
 def test_nothing_is_raised_and_nothing_sent_of_which_the_outbox_does_not_know(
     house: House, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -300,7 +323,7 @@ def test_nothing_is_raised_and_nothing_sent_of_which_the_outbox_does_not_know(
 
     def deliver(url: str, text: Text) -> str | None:
         texts.append(url)
-        return None if broken == "sent" else "refused (500)"
+        return None if broken in {"sent", "taken"} else "refused (500)"
 
     real = getattr(house.box, broken)
 
@@ -318,7 +341,7 @@ def test_nothing_is_raised_and_nothing_sent_of_which_the_outbox_does_not_know(
     expected = {"due": [], "sending": ["json://two"]}
     assert sorted(texts) == expected.get(broken, ["json://one", "json://two"])
     if broken != "due":
-        assert house.box.said[-1] == ("sent" if broken == "sent" else "failed", 2)
+        assert house.box.said[-1] == ("sent" if broken in {"sent", "taken"} else "failed", 2)
 
 
 def test_more_contacts_than_are_written_to_at_once(house: House) -> None:

@@ -2,6 +2,9 @@
 
 Each is one message to one contact. ``sending`` is durable before an attempt and ``sent`` after it: killed in between, the text says that
 it may be a repetition. One that is given up for a contact goes to those of the next level at once.
+
+Notices of one incident reach a contact in order: a later one waits until the one before is sent or given up. Of several that
+none of the contact's addresses has taken yet only the last is sent: whoever could not be told of a beginning is told of the whole.
 """
 
 import json
@@ -17,12 +20,17 @@ from kerege_collector.contacts import Contact
 from kerege_collector.incident import CENTER, CHANGED, CLOSED, OPENED, OWN, SCOPES, UNSTABLE, Change, Incident
 from kerege_collector.ledger import Ledger
 from kerege_collector.notice_text import Facts, Library
+from kerege_collector.schema import put
 from kerege_collector.sender import Waiting
 
 QUEUED: Final = "queued"
 SENDING: Final = "sending"
 SENT: Final = "sent"
 GIVEN_UP: Final = "given-up"
+FOLDED: Final = "folded"
+"""States of a notice. folded: a later one of the same incident says it all."""
+
+UNSETTLED: Final = (QUEUED, SENDING)
 
 REMINDER: Final = "reminder"
 ESCALATED: Final = "escalated"
@@ -39,16 +47,27 @@ class LedgerOutbox:
         self._region = region
 
     def due(self, now_s: int) -> list[Waiting]:
-        """Oldest first. Raises RetryLater."""
-        column = tables.notice.c
-        wanted = (
-            sa.select(tables.notice).where(column.state.in_([QUEUED, SENDING]), column.due_s <= now_s).order_by(column.id).limit(AT_ONCE)
+        """Oldest first, of one incident and contact only the first. Raises RetryLater."""
+        self._fold()
+        column, earlier = tables.notice.c, tables.notice.alias()
+        blocked = sa.exists().where(
+            earlier.c.state.in_(UNSETTLED),
+            earlier.c.incident == column.incident,
+            earlier.c.contact == column.contact,
+            earlier.c.id < column.id,
         )
+        wanted = sa.select(tables.notice).where(column.state.in_(UNSETTLED), column.due_s <= now_s, ~blocked)
         with self._ledger.transaction() as connection:
-            return [_waiting(row, now_s) for row in connection.execute(wanted)]
+            rows = connection.execute(wanted.order_by(column.id).limit(AT_ONCE)).all()
+            taken = _taken(connection, [row.id for row in rows])
+            return [_waiting(row, now_s, taken.get(row.id, frozenset())) for row in rows]
 
     def sending(self, id: int, now_s: int) -> None:  # noqa: A002 - the sender's word
         self._set(id, state=SENDING, tried_s=now_s)
+
+    def taken(self, id: int, address: str, now_s: int) -> None:  # noqa: A002
+        with self._ledger.transaction() as connection:
+            put(connection, tables.notice_taken, [{"notice": id, "address": address, "taken_s": now_s}])
 
     def sent(self, id: int, now_s: int) -> None:  # noqa: A002
         self._set(id, state=SENT, sent_s=now_s, error=None)
@@ -64,9 +83,35 @@ class LedgerOutbox:
             if next_try_s is None:
                 _pass_on(connection, row, self._region().contacts, now_s)
 
+    def _fold(self) -> None:
+        """Where several notices of one incident wait for one contact: let the last speak for those that nobody has got."""
+        column = tables.notice.c
+        groups = sa.select(column.incident, column.contact).where(column.state.in_(UNSETTLED)).group_by(column.incident, column.contact)
+        with self._ledger.transaction() as connection:
+            crowded = connection.execute(groups.having(sa.func.count() > 1)).all()
+        for incident, contact in crowded:
+            with self._ledger.writing() as connection:
+                wanted = sa.select(tables.notice).where(column.incident == incident, column.contact == contact, column.state.in_(UNSETTLED))
+                rows = connection.execute(wanted.order_by(column.id)).all()
+                taken = _taken(connection, [row.id for row in rows])
+                _fold(connection, [row for row in rows if row.state != SENDING and row.id not in taken])
+
     def _set(self, number: int, **values: object) -> None:
         with self._ledger.transaction() as connection:
             connection.execute(sa.update(tables.notice).where(tables.notice.c.id == number).values(**values))
+
+
+def _fold(connection: sa.Connection, unsent: Sequence[sa.Row[Any]]) -> None:
+    """The last says what is so now; what it begins with (it has opened, it was passed on) is what the first would have said."""
+    if len(unsent) < 2:
+        return
+    column, first, last = tables.notice.c, unsent[0], unsent[-1]
+    values: dict[str, object] = {"attempts": max(row.attempts for row in unsent)}  # who cannot be reached is given up all the same
+    if last.kind != CLOSED:
+        facts = json.loads(last.facts) | {"kind": json.loads(first.facts)["kind"]}
+        values |= {"kind": first.kind, "due_s": first.due_s, "facts": json.dumps(facts, ensure_ascii=False)}
+    connection.execute(sa.update(tables.notice).where(column.id == last.id).values(**values))
+    connection.execute(sa.update(tables.notice).where(column.id.in_([row.id for row in unsent[:-1]])).values(state=FOLDED))
 
 
 def tell(connection: sa.Connection, region: Region, changes: Iterable[Change], now_s: int) -> None:
@@ -150,12 +195,21 @@ def _told(connection: sa.Connection, incident: int) -> dict[str, int]:
     return {row.contact: row.made_s for row in connection.execute(wanted)}
 
 
-def _waiting(row: sa.Row[Any], now_s: int) -> Waiting:
+def _taken(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, frozenset[str]]:
+    """Notice → the addresses that have it; only those that some have."""
+    column = tables.notice_taken.c
+    found: dict[int, frozenset[str]] = {}
+    for row in connection.execute(sa.select(column.notice, column.address).where(column.notice.in_(numbers))):
+        found[row.notice] = found.get(row.notice, frozenset()) | {row.address}
+    return found
+
+
+def _waiting(row: sa.Row[Any], now_s: int, taken: frozenset[str]) -> Waiting:
     members = json.loads(row.facts)
     libraries = tuple(Library(**library) for library in members.pop("libraries"))
     scope = members.pop("scope")
     facts = Facts(**members | {"libraries": libraries, "scope": tuple(scope) if scope else None, "now_s": max(now_s, row.made_s)})
-    return Waiting(row.id, row.contact, row.language, facts, row.attempts, row.state == SENDING)
+    return Waiting(row.id, row.contact, row.language, facts, row.attempts, row.state == SENDING, taken)
 
 
 def _incident(row: sa.Row[Any]) -> Incident:

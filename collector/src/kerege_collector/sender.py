@@ -4,6 +4,7 @@ Killed half-way: the outbox knows that a sending had begun, and the text then sa
 holds up nobody but its own contact. Addresses are secrets: errors name the contact and the URL's scheme only.
 """
 
+import hashlib
 import logging
 import random
 import threading
@@ -39,7 +40,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A notice that is due. ``attempts`` were made before; ``was_sending``: of the last one nobody knows how it ended."""
+    """A notice that is due. ``attempts`` were made before; ``was_sending``: of the last one nobody knows how it ended.
+
+    taken: keys (`address_key`) of the addresses that have it already.
+    """
 
     id: int
     contact: str
@@ -47,6 +51,7 @@ class Waiting:
     facts: Facts
     attempts: int
     was_sending: bool
+    taken: frozenset[str] = frozenset()
 
 
 class Outbox(Protocol):
@@ -58,6 +63,10 @@ class Outbox(Protocol):
 
     def sending(self, id: int, now_s: int) -> None:  # noqa: A002 - the outbox's word for it
         """Durable when it returns: the attempt begins then."""
+        ...
+
+    def taken(self, id: int, address: str, now_s: int) -> None:  # noqa: A002
+        """This address (`address_key`) has it, whatever becomes of the others."""
         ...
 
     def sent(self, id: int, now_s: int) -> None:  # noqa: A002
@@ -84,13 +93,14 @@ class _Attempt:
     reason: str | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, deliver: Deliver, text: Text) -> None:
+    def run(self, deliver: Deliver, text: Text, bell: threading.Semaphore) -> None:
         try:
             self.reason = deliver(self.url, text)
         except Exception as error:  # noqa: BLE001 - a plugin's mistake is a failed delivery; its message may have the URL in it
             self.reason = f"could not be delivered ({type(error).__name__})"
         finally:
             self.ended.set()
+            bell.release()
 
 
 @dataclass(slots=True)
@@ -108,14 +118,21 @@ class _Progress:
                     self.taken.add(url)
                 del self.hanging[url]
 
+    def untold(self, known: frozenset[str]) -> list[str]:
+        """Addresses that have taken it, and of which the outbox does not know so."""
+        return [url for url in self.taken if address_key(url) not in known]
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class _Try:
     """One notice on its way to the addresses of its contact that have not taken it yet."""
 
     notice: Waiting
     progress: _Progress
     attempts: list[_Attempt]
+
+    def is_over(self) -> bool:
+        return all(attempt.ended.is_set() for attempt in self.attempts)
 
 
 class Sender:
@@ -136,6 +153,7 @@ class Sender:
         self._deliver = deliver
         self._timeout_s = timeout_s
         self._remembered: OrderedDict[int, _Progress] = OrderedDict()
+        self._bell = threading.Semaphore(0)  # rung by each attempt that ends
 
     def step(self) -> None:
         """Try everything that is due, once. Raises nothing."""
@@ -153,9 +171,10 @@ class Sender:
         contacts = list(queues)[:AT_ONCE]
         tries = [begun for contact in contacts if (begun := self._begun(queues[contact].pop(0))) is not None]
         deadline = time.monotonic() + self._timeout_s
-        for one in tries:
-            for attempt in one.attempts:
-                attempt.ended.wait(max(0.0, deadline - time.monotonic()))
+        while not all(one.is_over() for one in tries) and (left_s := deadline - time.monotonic()) > 0:
+            self._bell.acquire(timeout=left_s)
+            for one in tries:
+                self._note(one)
         for one in tries:
             self._finish(one)
         hanging = {one.notice.contact for one in tries if one.progress.hanging}
@@ -173,6 +192,7 @@ class Sender:
             urls = self._addresses(notice)
             if not urls:
                 return None
+            progress.taken |= {url for url in urls if address_key(url) in notice.taken}
             progress.settle()
             doubtful = notice.was_sending or (notice.attempts > 0 and not known)
             facts = replace(notice.facts, may_repeat=True) if doubtful else notice.facts
@@ -180,7 +200,7 @@ class Sender:
             attempts = [_Attempt(url) for url in urls if url not in progress.taken and url not in progress.hanging]
             for attempt in attempts:
                 name = f"deliver-{notice.id}"
-                threading.Thread(target=attempt.run, args=(self._deliver, text), name=name, daemon=True).start()
+                threading.Thread(target=attempt.run, args=(self._deliver, text, self._bell), name=name, daemon=True).start()
             return _Try(notice, progress, attempts)
         except Exception:
             log.exception("sender.not_begun", extra={"fields": {"notice": notice.id, "contact": notice.contact}})
@@ -199,7 +219,19 @@ class Sender:
             self._give_up(notice, f"contact {notice.contact}: {trouble}")
         return urls
 
+    def _note(self, one: _Try) -> None:
+        """What has been taken is durable before anything else is waited for: a kill must not have it taken twice."""
+        progress = one.progress
+        progress.taken |= {attempt.url for attempt in one.attempts if attempt.ended.is_set() and attempt.reason is None}
+        try:
+            for url in progress.untold(one.notice.taken):
+                self._outbox.taken(one.notice.id, address_key(url), self._now_s())
+                one.notice = replace(one.notice, taken=one.notice.taken | {address_key(url)})
+        except Exception:
+            log.exception("sender.not_recorded", extra={"fields": {"notice": one.notice.id, "contact": one.notice.contact}})
+
     def _finish(self, one: _Try) -> None:
+        self._note(one)
         try:
             self._record(one)
         except Exception:
@@ -234,6 +266,11 @@ class Sender:
         self._remembered.pop(notice.id, None)
         while len(self._remembered) > MAX_REMEMBERED:  # of notices that the outbox has withdrawn
             self._remembered.popitem(last=False)
+
+
+def address_key(url: str) -> str:
+    """By which the outbox remembers an address without holding its password."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def retry_delay_s(attempts: int) -> int:

@@ -117,4 +117,9 @@ notice: Final = _numbered(
     sa.Index("notice_by_due", "state", "due_s"),
     sa.Index("notice_by_incident", "incident"),
 )
-"""One message to one contact (`outbox`). facts: `notice_text.Facts` as JSON; state: queued, sending, sent, given-up."""
+"""One message to one contact (`outbox`). facts: `notice_text.Facts` as JSON; state: queued, sending, sent, given-up, folded."""
+
+notice_taken: Final = sa.Table(
+    "notice_taken", METADATA, _whole("notice", key=True), _text("address", key=True), _whole("taken_s"), sqlite_with_rowid=False
+)
+"""Which addresses of its contact have taken a notice: `sender.address_key`, as the address itself is a secret."""
