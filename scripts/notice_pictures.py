@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from kerege_collector.languages import LANGUAGES
-from kerege_collector.notice_text import Facts, Library, Text, compose
+from kerege_collector.notice_digest import DIGEST, compose
+from kerege_collector.notice_text import Facts, Library, Text
 
 NOW_S: Final = 1_795_668_000
 TIMEOUT_S: Final = 60.0
@@ -27,12 +28,23 @@ _MANY: Final = tuple(
 )
 _ONE: Final = Facts("opened", 17, (_ULAN,), "silent", None, None, NOW_S - 1500, None, NOW_S, page_url="https://kerege.example/")
 
+_ABSENT: Final = replace(_ONE, state="absent", since_s=NOW_S - 90_000)
+_PARTS: Final = (
+    _ABSENT,
+    replace(_ABSENT, libraries=_MANY[4:5], since_s=NOW_S - 4_000),
+    replace(_ONE, libraries=_MANY[7:8], kind="closed", state="down", cause="lan", since_s=NOW_S - 50_000, until_s=NOW_S - 43_000),
+    replace(_ONE, libraries=_MANY[:24], kind="closed", scope=("satellite", "Sputnik-1"), since_s=NOW_S - 30_000, until_s=NOW_S - 26_000),
+    replace(_ABSENT, libraries=_MANY[9:10], kind="closed", since_s=NOW_S - 88_000, until_s=NOW_S - 80_000),
+    replace(_ONE, kind="own-over", libraries=(), since_s=NOW_S - 20_000, until_s=NOW_S - 19_000),
+)
+
 SHOWN: Final = {
     "silent": _ONE,
     "lan": replace(_ONE, kind="escalated", state="down", cause="lan", since_s=NOW_S - 90_000, may_repeat=True),
     "common": replace(_ONE, state="down", cause="provider", scope=("provider", "Sputnik"), libraries=_MANY),
     "closed": replace(_ONE, kind="closed", state="down", cause="provider", since_s=NOW_S - 11_000, until_s=NOW_S - 120),
     "own": replace(_ONE, kind="own", libraries=(), cause="no connection to the broker", incident=None),
+    "digest": replace(_ONE, kind=DIGEST, incident=None, libraries=(), parts=_PARTS),
 }
 """Name of the picture → the incident."""
 
@@ -60,7 +72,7 @@ def take(chromium: str, content: str, picture: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "notice.html"
         source.write_text(content, encoding="utf-8")
-        height = 280 + 16 * content.count("\n")
+        height = 100 + 21 * sum(1 + len(line) // 36 for line in content.partition('"bubble"')[2].splitlines())
         options = [
             "--headless",
             "--no-sandbox",

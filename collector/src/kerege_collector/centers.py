@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from kerege_collector.contacts import Contact, Notices, unique
 from kerege_collector.hours import Calendar
-from kerege_collector.hours_file import Hours, Public, calendar_of
+from kerege_collector.hours_file import Hours, Public, Zone, calendar_of
 from kerege_collector.mistakes import SettingsError, read_model, read_toml
 from kerege_wire.topics import is_center_id
 
@@ -34,16 +34,7 @@ def _label(text: str) -> str:
     return text
 
 
-def _zone(text: str) -> str:
-    try:
-        ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f'wanted a time zone such as "Asia/Almaty", got "{text[:60]}"') from None
-    return text
-
-
 Label = Annotated[str, AfterValidator(_label)]
-Zone = Annotated[str, AfterValidator(_zone)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
 

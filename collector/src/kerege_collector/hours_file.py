@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import cache
 from typing import Annotated, Any, Final, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import holidays
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -41,6 +41,15 @@ def _day_of_year(text: str) -> str:
     return text
 
 
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f'wanted a time zone such as "Asia/Almaty", got "{text[:60]}"') from None
+    return text
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
 Ranges = list[Annotated[str, AfterValidator(_range)]]
 DayOfYear = Annotated[str, AfterValidator(_day_of_year)]
 

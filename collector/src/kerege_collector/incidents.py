@@ -66,7 +66,7 @@ def advance(connection: sa.Connection, world: World, rules: Rules) -> list[Chang
 def current(connection: sa.Connection) -> list[Incident]:
     """The incidents that last."""
     wanted = sa.select(tables.incident).where(tables.incident.c.closed_s.is_(None)).order_by(tables.incident.c.id)
-    return [_incident(row) for row in connection.execute(wanted)]
+    return [incident_of(row) for row in connection.execute(wanted)]
 
 
 def openings(connection: sa.Connection, since_s: int) -> dict[str, list[int]]:
@@ -210,7 +210,8 @@ def _values(incident: Incident) -> dict[str, Any]:
     }
 
 
-def _incident(row: sa.Row[Any]) -> Incident:
+def incident_of(row: sa.Row[Any]) -> Incident:
+    """A row of the table as the state machine knows it."""
     return Incident(
         number=row.id,
         scope=(row.scope, row.name),

@@ -42,11 +42,12 @@ class Library:
 class Facts:
     """What is known of an incident at the moment of telling. Times are UTC seconds; ``until_s`` None: it lasts.
 
-    kind: opened, closed, reminder, escalated, unstable, changed (other libraries in a common incident), own, own-over, test
+    kind: opened, closed, reminder, escalated, unstable, changed (other libraries in a common incident), own, own-over, test, digest
     state: silent (power or Internet, not known yet), down, absent (did not come on after opening time), degraded
     cause: lan, terminal, provider, dns, portal, power, agent, shutdown or None; for own a code of `trouble`, None where nobody is heard
     scope: what a common cause has hit: ``provider``, ``satellite`` or ``district``, and its name
     may_repeat: nobody knows whether this message has gone out before
+    parts: of a digest, what it is made of: one for each incident
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Facts:
     now_s: int
     may_repeat: bool = False
     page_url: str | None = None
+    parts: tuple["Facts", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,30 @@ def compose(facts: Facts, language: str) -> Text:
     writer = _Writer(facts, language if language in LANGUAGES else DEFAULT)
     parts = [writer.first(), writer.why(), _numbered(writer.heading(), writer.steps()), writer.names(), writer.last()]
     return Text(writer.subject(), "\n\n".join(part for part in parts if part))
+
+
+def sentences(facts: Facts, language: str) -> str:
+    """The shortest account: who, what, since when, and of the cause what is known."""
+    writer = _Writer(facts, language)
+    return f"{writer.first()} {writer.cause()}" if facts.cause is not None and facts.kind not in OWN else writer.first()
+
+
+def names(facts: Facts, language: str, *, longest: int) -> str:
+    """The libraries of a common incident in one line, as many as there is room for; nothing where there is one only."""
+    if len(facts.libraries) < 2:
+        return ""
+    several = len({library.district for library in facts.libraries}) > 1
+    all_names = [_named(library, with_district=several) for library in facts.libraries]
+    named = 0
+    while named < len(all_names) and sum(map(len, all_names[: named + 1])) + 2 * named <= longest:
+        named += 1
+    left = len(all_names) - named
+    return " ".join(part for part in (", ".join(all_names[:named]), _Writer(facts, language).more(left) if left else "") if part)
+
+
+def closing(facts: Facts, language: str) -> str:
+    """Where to look, and whether this may be a repetition."""
+    return _Writer(facts, language).last()
 
 
 class _Writer:
@@ -99,11 +125,11 @@ class _Writer:
             }[self._facts.kind]
         else:
             what = _(words.SUBJECTS["closed" if self._over else self._aspect])
-            who = self._who() if self._common else _one_line(self._facts.libraries[0].name)
+            who = self._who() if self._common else one_line(self._facts.libraries[0].name)
             text = self._begun(f"{who}: {what}")
         if self._facts.incident is not None:
             text = _("%(text)s (no. %(number)d)") % {"text": text, "number": self._facts.incident}
-        return _one_line(text, longest=200)
+        return one_line(text, longest=200)
 
     def first(self) -> str:
         """The sentence that says it all to somebody who reads no further."""
@@ -137,15 +163,15 @@ class _Writer:
             return "\n".join([self._own_cause(), _("Until this is put right, messages about libraries may come late or not at all.")])
         if self._own:
             return ""
-        found = [self._cause()]
+        found = [self.cause()]
         if facts.kind == "escalated":
             found.append(_("You get this message because the fault lasts, or because those who are told first could not be reached."))
         return "\n".join(found)
 
-    def _cause(self) -> str:
+    def cause(self) -> str:
         _, cause = self._catalog.gettext, self._facts.cause
         if cause is not None:
-            return _("Most likely cause: %(cause)s.") % {"cause": wording.word(words.CAUSES, _one_line(cause), _)}
+            return _("Most likely cause: %(cause)s.") % {"cause": wording.word(words.CAUSES, one_line(cause), _)}
         if self._over:
             return _("The cause has not become known.")
         return _(words.NOT_KNOWN["down" if self._aspect == "unstable" else self._aspect])
@@ -154,7 +180,7 @@ class _Writer:
         _, cause = self._catalog.gettext, self._facts.cause
         if cause is None:
             return _("Most likely the fault is with the collector, its broker or its own connection, and not with all libraries at once.")
-        sentence = wording.own(_one_line(cause), _)
+        sentence = wording.own(one_line(cause), _)
         return f"{sentence.text.removesuffix('.')} ({sentence.detail})." if sentence.detail else sentence.text
 
     def heading(self) -> str:
@@ -190,14 +216,14 @@ class _Writer:
         named = length = 0
         districts = self._by_district()
         for district, names in districts.items():
-            title = _one_line(district) if district else _("District not given")
+            title = one_line(district) if district else _("District not given")
             heading = [f"{title}:"] if len(districts) > 1 else []
             if lines:
                 heading.insert(0, "")
             for name in names:
                 length += len(name) + sum(map(len, heading)) + 4
                 if named == MAX_NAMED or length > MAX_LIST_CHARACTERS:
-                    return "\n".join([*lines, self._more(len(self._facts.libraries) - named)])
+                    return "\n".join([*lines, self.more(len(self._facts.libraries) - named)])
                 lines += [*heading, f"• {name}"]
                 heading = []
                 named += 1
@@ -206,10 +232,10 @@ class _Writer:
     def _by_district(self) -> dict[str | None, list[str]]:
         districts: dict[str | None, list[str]] = {}
         for library in self._facts.libraries:
-            districts.setdefault(library.district, []).append(_one_line(library.name))
+            districts.setdefault(library.district, []).append(one_line(library.name))
         return districts
 
-    def _more(self, number: int) -> str:
+    def more(self, number: int) -> str:
         return self._catalog.ngettext("and %(n)d more library", "and %(n)d more libraries", number) % {"n": number}
 
     def last(self) -> str:
@@ -229,20 +255,23 @@ class _Writer:
         """``Provider Sputnik, 12 libraries``, or one library; in its district, where the reader is to find it."""
         if self._common:
             return ", ".join([*self._scope(), self._count()])
-        library = self._facts.libraries[0]
-        name = _one_line(library.name)
-        return f"{name} ({_one_line(library.district)})" if with_district and library.district else name
+        return _named(self._facts.libraries[0], with_district=with_district)
 
     def _scope(self) -> Iterator[str]:
         _ = self._catalog.gettext
         if self._facts.scope is not None:
             kind, name = self._facts.scope
             forms = {"provider": _("Provider %(name)s"), "satellite": _("Satellite %(name)s")}
-            yield forms.get(kind, "%(name)s") % {"name": _one_line(name)}
+            yield forms.get(kind, "%(name)s") % {"name": one_line(name)}
 
     def _count(self) -> str:
         number = len(self._facts.libraries)
         return self._catalog.ngettext("%(n)d library", "%(n)d libraries", number) % {"n": number}
+
+
+def _named(library: Library, *, with_district: bool) -> str:
+    name = one_line(library.name)
+    return f"{name} ({one_line(library.district)})" if with_district and library.district else name
 
 
 def _numbered(heading: str, steps: Sequence[str]) -> str:
@@ -256,7 +285,7 @@ def _as_clocks_show(time_s: int) -> int:
     return time_s - time_s % MINUTE_S
 
 
-def _one_line(text: str, *, longest: int = MAX_NAME) -> str:
+def one_line(text: str, *, longest: int = MAX_NAME) -> str:
     """Without line ends, which would make headers of a mail or items of a list."""
     text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

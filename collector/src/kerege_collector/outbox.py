@@ -7,30 +7,25 @@ Notices of one incident reach a contact in order: a later one waits until the on
 none of the contact's addresses has taken yet only the last is sent: whoever could not be told of a beginning is told of the whole.
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from kerege_collector import digest
 from kerege_collector import verdict_tables as tables
 from kerege_collector.centers import Region
 from kerege_collector.contacts import Contact
-from kerege_collector.incident import CENTER, CHANGED, CLOSED, OPENED, OWN, SCOPES, UNSTABLE, Change, Incident
+from kerege_collector.digest import FOLDED, GIVEN_UP, QUEUED, SENDING, SENT, UNSETTLED, WAITING
+from kerege_collector.incident import CENTER, CHANGED, CLOSED, OPENED, UNSTABLE, Change, Incident
+from kerege_collector.incidents import incident_of
 from kerege_collector.ledger import Ledger
-from kerege_collector.notice_text import Facts, Library
+from kerege_collector.notice_digest import DIGEST
+from kerege_collector.notice_facts import facts_of, from_text, to_text
+from kerege_collector.notice_text import Facts
 from kerege_collector.schema import put
 from kerege_collector.sender import Waiting
-
-QUEUED: Final = "queued"
-SENDING: Final = "sending"
-SENT: Final = "sent"
-GIVEN_UP: Final = "given-up"
-FOLDED: Final = "folded"
-"""States of a notice. folded: a later one of the same incident says it all."""
-
-UNSETTLED: Final = (QUEUED, SENDING)
 
 REMINDER: Final = "reminder"
 ESCALATED: Final = "escalated"
@@ -49,6 +44,7 @@ class LedgerOutbox:
     def due(self, now_s: int) -> list[Waiting]:
         """Oldest first, of one incident and contact only the first. Raises RetryLater."""
         self._fold()
+        self._gather(now_s)
         column, earlier = tables.notice.c, tables.notice.alias()
         blocked = sa.exists().where(
             earlier.c.state.in_(UNSETTLED),
@@ -80,21 +76,35 @@ class LedgerOutbox:
             values = {"attempts": row.attempts + 1, "error": error}
             values |= {"state": GIVEN_UP} if next_try_s is None else {"state": QUEUED, "due_s": next_try_s}
             connection.execute(sa.update(tables.notice).where(column.id == id).values(**values))
-            if next_try_s is None:
+            if next_try_s is None and row.kind == DIGEST:
+                digest.put_back(connection, row, self._region(), now_s)
+            elif next_try_s is None:
                 _pass_on(connection, row, self._region().contacts, now_s)
 
     def _fold(self) -> None:
         """Where several notices of one incident wait for one contact: let the last speak for those that nobody has got."""
         column = tables.notice.c
-        groups = sa.select(column.incident, column.contact).where(column.state.in_(UNSETTLED)).group_by(column.incident, column.contact)
+        states = (*UNSETTLED, WAITING)
+        unsettled = sa.func.sum(sa.case((column.state == WAITING, 0), else_=1))
+        groups = sa.select(column.incident, column.contact).where(column.state.in_(states), column.kind != DIGEST)
         with self._ledger.transaction() as connection:
-            crowded = connection.execute(groups.having(sa.func.count() > 1)).all()
+            crowded = connection.execute(groups.group_by(column.incident, column.contact).having(sa.func.count() > 1, unsettled > 0)).all()
         for incident, contact in crowded:
             with self._ledger.writing() as connection:
-                wanted = sa.select(tables.notice).where(column.incident == incident, column.contact == contact, column.state.in_(UNSETTLED))
+                wanted = sa.select(tables.notice).where(column.incident == incident, column.contact == contact, column.state.in_(states))
                 rows = connection.execute(wanted.order_by(column.id)).all()
                 taken = _taken(connection, [row.id for row in rows])
                 _fold(connection, [row for row in rows if row.state != SENDING and row.id not in taken])
+
+    def _gather(self, now_s: int) -> None:
+        """One message of all that waits, for each contact whose time has come."""
+        column = tables.notice.c
+        wanted = sa.select(column.contact).where(column.state == WAITING, column.due_s <= now_s).distinct()
+        with self._ledger.transaction() as connection:
+            contacts = connection.execute(wanted).scalars().all()
+        for contact in contacts:
+            with self._ledger.writing() as connection:
+                digest.gather(connection, self._region(), contact, now_s)
 
     def _set(self, number: int, **values: object) -> None:
         with self._ledger.transaction() as connection:
@@ -108,8 +118,8 @@ def _fold(connection: sa.Connection, unsent: Sequence[sa.Row[Any]]) -> None:
     column, first, last = tables.notice.c, unsent[0], unsent[-1]
     values: dict[str, object] = {"attempts": max(row.attempts for row in unsent)}  # who cannot be reached is given up all the same
     if last.kind != CLOSED:
-        facts = json.loads(last.facts) | {"kind": json.loads(first.facts)["kind"]}
-        values |= {"kind": first.kind, "due_s": first.due_s, "facts": json.dumps(facts, ensure_ascii=False)}
+        facts = replace(from_text(last.facts), kind=from_text(first.facts).kind)
+        values |= {"kind": first.kind, "facts": to_text(facts)} | ({} if last.state == WAITING else {"due_s": first.due_s})
     connection.execute(sa.update(tables.notice).where(column.id == last.id).values(**values))
     connection.execute(sa.update(tables.notice).where(column.id.in_([row.id for row in unsent[:-1]])).values(state=FOLDED))
 
@@ -117,7 +127,10 @@ def _fold(connection: sa.Connection, unsent: Sequence[sa.Row[Any]]) -> None:
 def tell(connection: sa.Connection, region: Region, changes: Iterable[Change], now_s: int) -> None:
     """Queue what these changes are worth: everybody of level 1, and of an end or a change those who know of the incident."""
     for change in changes:
-        if change.what not in KINDS or (change.what == CHANGED and change.incident.scope[0] == CENTER):
+        if change.what == CHANGED and change.incident.scope[0] == CENTER:
+            digest.release(connection, region, change.incident, now_s)
+            continue
+        if change.what not in KINDS:
             continue
         told = _told(connection, change.incident.number)
         for contact in region.contacts:
@@ -133,47 +146,30 @@ def remind(connection: sa.Connection, region: Region, now_s: int) -> None:
         if row.snoozed_until_s is not None and row.snoozed_until_s > now_s:
             continue
         told = _told(connection, row.id)
-        incident = _incident(row)
+        incident = incident_of(row)
+        heard_s = max(row.opened_s, digest.told_s(connection, row.id))
         for contact in region.contacts:
-            level_s = row.opened_s + (contact.level - 1) * region.notices.escalate_after_min * 60
+            level_s = heard_s + (contact.level - 1) * region.notices.escalate_after_min * 60
             if contact.id not in told and now_s >= level_s and contact.level > 1:
                 _queue(connection, region, contact, (incident, ESCALATED), now_s)
             elif contact.id in told and now_s >= told[contact.id] + region.notices.remind_after_min * 60:
                 _queue(connection, region, contact, (incident, REMINDER), now_s)
 
 
-def facts_of(region: Region, incident: Incident, kind: str, now_s: int) -> Facts:
-    """What a notice tells of an incident."""
-    own = incident.scope[0] == OWN
-    known = [region.centers[center] for center in incident.centers if center in region.centers]
-    libraries = tuple(Library(each.id, each.name, each.district, str(region.calendar(each.id).zone)) for each in known)
-    return Facts(
-        kind={"opened": "own", "closed": "own-over"}.get(kind, "own") if own else kind,
-        incident=incident.number,
-        libraries=libraries,
-        state=incident.kind,
-        cause=incident.cause,
-        scope=incident.scope if incident.scope[0] in SCOPES else None,
-        since_s=incident.since_s,
-        until_s=incident.closed_s,
-        now_s=now_s,
-        page_url=region.notices.page_url,
-    )
-
-
 def _queue(connection: sa.Connection, region: Region, contact: Contact, told: tuple[Incident, str], now_s: int) -> None:
     incident, kind = told
     facts = facts_of(region, incident, kind, now_s)
     if contact.cares([library.district for library in facts.libraries]):
-        _put(
-            connection, contact, {"incident": incident.number, "kind": kind, "facts": json.dumps(asdict(facts), ensure_ascii=False)}, now_s
-        )
+        _put(connection, contact, (incident.number, kind, facts), now_s)
 
 
-def _put(connection: sa.Connection, contact: Contact, what: dict[str, Any], now_s: int) -> None:
+def _put(connection: sa.Connection, contact: Contact, what: tuple[int, str, Facts], now_s: int) -> None:
+    incident, kind, facts = what
+    told = {"incident": incident, "kind": kind, "facts": to_text(facts)}
     whom = {"contact": contact.id, "language": contact.language, "level": contact.level}
-    when = {"made_s": now_s, "due_s": contact.awake_s(now_s)}
-    connection.execute(sa.insert(tables.notice).values(**what, **whom, **when, state=QUEUED, attempts=0))
+    later = digest.waits(contact, facts)
+    when = {"made_s": now_s, "due_s": contact.digest_s(now_s) if later else contact.awake_s(now_s)}
+    connection.execute(sa.insert(tables.notice).values(**told, **whom, **when, state=WAITING if later else QUEUED, attempts=0))
 
 
 def _pass_on(connection: sa.Connection, row: sa.Row[Any], contacts: Sequence[Contact], now_s: int) -> None:
@@ -183,7 +179,7 @@ def _pass_on(connection: sa.Connection, row: sa.Row[Any], contacts: Sequence[Con
     lowest = min((contact.level for contact in higher), default=0)
     for contact in higher:
         if contact.level == lowest:
-            _put(connection, contact, {"incident": row.incident, "kind": row.kind, "facts": row.facts}, now_s)
+            _put(connection, contact, (row.incident, row.kind, from_text(row.facts)), now_s)
 
 
 def _told(connection: sa.Connection, incident: int) -> dict[str, int]:
@@ -205,13 +201,5 @@ def _taken(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, froze
 
 
 def _waiting(row: sa.Row[Any], now_s: int, taken: frozenset[str]) -> Waiting:
-    members = json.loads(row.facts)
-    libraries = tuple(Library(**library) for library in members.pop("libraries"))
-    scope = members.pop("scope")
-    facts = Facts(**members | {"libraries": libraries, "scope": tuple(scope) if scope else None, "now_s": max(now_s, row.made_s)})
+    facts = replace(from_text(row.facts), now_s=max(now_s, row.made_s))
     return Waiting(row.id, row.contact, row.language, facts, row.attempts, row.state == SENDING, taken)
-
-
-def _incident(row: sa.Row[Any]) -> Incident:
-    scope, centers = (row.scope, row.name), json.loads(row.centers)
-    return Incident(row.id, scope, row.kind, row.cause, centers, row.since_s, row.opened_s, row.calm_s, row.unstable, row.closed_s)

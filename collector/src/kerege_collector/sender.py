@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 from kerege_collector.delivery import deliver as deliver_with_apprise
 from kerege_collector.delivery import scheme
-from kerege_collector.notice_text import Facts, Text, compose
+from kerege_collector.notice_digest import compose
+from kerege_collector.notice_text import Facts, Text
 
 FIRST_RETRY_S: Final = 30.0
 LONGEST_RETRY_S: Final = 900.0

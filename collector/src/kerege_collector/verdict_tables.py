@@ -117,7 +117,7 @@ notice: Final = _numbered(
     sa.Index("notice_by_due", "state", "due_s"),
     sa.Index("notice_by_incident", "incident"),
 )
-"""One message to one contact (`outbox`). facts: `notice_text.Facts` as JSON; state: queued, sending, sent, given-up, folded."""
+"""One message to one contact (`outbox`). facts: `notice_text.Facts` as JSON; incident: 0 for a digest; state: as in `digest`."""
 
 notice_taken: Final = sa.Table(
     "notice_taken", METADATA, _whole("notice", key=True), _text("address", key=True), _whole("taken_s"), sqlite_with_rowid=False
