@@ -145,11 +145,15 @@ class PublicHolidays:
     """A container of dates."""
 
     def __init__(self, public: Public) -> None:
+        self._public = public
         self._known = _country(public.country) if public.country else {}
         self._more, self._worked = frozenset(public.more), frozenset(public.worked)
 
     def __contains__(self, day: object) -> bool:
         return isinstance(day, date) and day not in self._worked and (day in self._more or day in self._known)
+
+    def __repr__(self) -> str:
+        return f"PublicHolidays({self._public!r})"
 
 
 @cache

@@ -2,11 +2,17 @@
 
 One transaction a center: intervals, revisions, the accounts of the days, and which points of the store must be written again. A crash
 between two centers repeats nothing and loses nothing: a span waits in ``dirty`` until the transaction that has judged it.
+
+A center whose settings in ``centers.toml`` have changed (since when it counts and is connected, its opening hours, its zone) is judged anew
+from its beginning, in one transaction with the note that it now is judged by these. The ledger knows by which it was, so a restart with
+another file is as a reload.
 """
 
+import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
+from itertools import zip_longest
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -19,6 +25,7 @@ from kerege_collector.hours import Calendar
 from kerege_collector.ledger import Ledger
 from kerege_collector.rollup import account
 from kerege_collector.timeline import HELD_HEARTBEATS, Interval, Run, Standing, intervals
+from kerege_collector.verdicts import BEGINNING, FAR, Judged
 from kerege_collector.witness import HEARTBEAT_S
 
 log = logging.getLogger(__name__)
@@ -29,6 +36,9 @@ DAY_AGAIN_S: Final = 600
 TIME_PASSED: Final = "time"
 """Why verdicts are made where no evidence has come."""
 
+SETTINGS: Final = "settings changed"
+"""Why the whole past is judged anew."""
+
 
 class Judge:
     """Used by one thread. Raises what the ledger raises (RetryLater)."""
@@ -36,6 +46,7 @@ class Judge:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._day_due_s: dict[str, int] = {}
+        self._digests: tuple[Region | None, dict[str, str]] = None, {}
 
     def step(self, region: Region, now_s: int) -> int:
         """Judge all that waits; returns how many centers have changed."""
@@ -50,26 +61,55 @@ class Judge:
 
     def _judge(self, connection: sa.Connection, region: Region, center: str, since_s: int, now_s: int) -> bool:
         entry, calendar = region.centers.get(center), region.calendar(center)
+        history = self._history(connection, region, center, now_s)
+        anew = len(history) > 1 and history[-1].since_s == now_s and history[-1].settings != history[-2].settings
+        gone = verdicts.trim(connection, center, _counted(entry, calendar), now_s, SETTINGS) if anew else []
         waiting = evidence.dirty(connection, [center]).get(center)
         met = evidence.first_and_last(connection, center)
         first_s = _begin(entry, calendar, since_s if met is None else min(since_s, met[0]))
-        heartbeat_s = entry.heartbeat_s if entry else HEARTBEAT_S
+        heartbeat_s = history[-1].heartbeat_s
         until_s = _end(entry, calendar, now_s if met is None else _settled(met[1], heartbeat_s, now_s))
         said_s = verdicts.said_until(connection, center)
-        window = _window(connection, center, waiting, first_s=first_s, said_s=said_s, until_s=until_s, heartbeat_s=heartbeat_s)
+        if anew:
+            waiting = Dirty(first_s, max(said_s or first_s, until_s), SETTINGS)
+        longest_s = max(each.heartbeat_s for each in history)
+        window = _window(connection, center, waiting, first_s=first_s, said_s=said_s, until_s=until_s, heartbeat_s=longest_s)
         evidence.clean(connection, center)
         if window is None:
-            return False
+            if anew:
+                _account_anew(connection, center, calendar, gone, now_s)
+            return anew
         start_s, end_s = window
         standing = list(_standing(entry, calendar, first_s, end_s, heard_s=met[0] if met else None))
-        known = evidence.load(connection, center, start_s, end_s, heartbeat_s=heartbeat_s, standing=standing)
-        found = intervals(known, start_s, end_s)
+        found = _found(connection, center, window, history, standing)
         why = waiting.why if waiting else TIME_PASSED
         revised = verdicts.write(connection, center, found, now_s, why)
         new = [(said_s, end_s)] if said_s is not None and said_s < end_s else [(start_s, end_s)] if said_s is None else []
         verdicts.due(connection, center, [*revised, *new])
-        self._account(connection, center, calendar, [*revised, *new], now_s)
+        if anew:
+            _account_anew(connection, center, calendar, [*gone, *revised], now_s)
+        else:
+            self._account(connection, center, calendar, [*revised, *new], now_s)
         return True
+
+    def _history(self, connection: sa.Connection, region: Region, center: str, now_s: int) -> list[Judged]:
+        """By which settings the center was judged, and is; where they have changed the last begins now."""
+        if self._digests[0] is not region:
+            self._digests = region, {}
+        digests = self._digests[1]
+        entry = region.centers.get(center)
+        settings = digests.get(center)
+        if settings is None:
+            settings = digests[center] = _digest(entry, region.calendar(center))
+        heartbeat_s = entry.heartbeat_s if entry else HEARTBEAT_S
+        history = verdicts.judged_by(connection, center)
+        if not history or history[-1][1:] != (settings, heartbeat_s):
+            now = Judged(now_s if history else BEGINNING, settings, heartbeat_s)
+            verdicts.judge_by(connection, center, now)
+            history = [*(each for each in history if each.since_s != now.since_s), now]
+            if len(history) > 1:
+                log.info("judge.settings_changed", extra={"fields": {"center": center}})
+        return history
 
     def _account(self, connection: sa.Connection, center: str, calendar: Calendar, spans: list[tuple[int, int]], now_s: int) -> None:
         days = {day for start_s, end_s in spans for day in calendar.days(start_s, end_s)}
@@ -81,6 +121,58 @@ class Judge:
             start_s, end_s = calendar.day_span(day)
             found: list[Interval] = verdicts.read(connection, center, start_s, end_s)
             verdicts.put_day(connection, center, day, account(found, calendar.open_spans(start_s, end_s)))
+
+
+def _found(
+    connection: sa.Connection, center: str, window: tuple[int, int], history: Sequence[Judged], standing: Sequence[Standing]
+) -> list[Interval]:
+    """What the evidence says of a window, each part of it by the heartbeat that the center had then."""
+    start_s, end_s = window
+    found: list[Interval] = []
+    for each, later in zip_longest(history, history[1:]):
+        first_s, last_s = max(start_s, each.since_s), end_s if later is None else min(end_s, later.since_s)
+        if first_s < last_s:
+            known = evidence.load(connection, center, first_s, last_s, heartbeat_s=each.heartbeat_s, standing=standing)
+            found += intervals(known, first_s, last_s)
+    return found
+
+
+def _account_anew(connection: sa.Connection, center: str, calendar: Calendar, revised: Sequence[tuple[int, int]], now_s: int) -> None:
+    """All days of a center whose settings have changed. Days of which only the account is another are a revision too."""
+    found = verdicts.read(connection, center, BEGINNING, FAR)
+    if not found:
+        verdicts.drop_days(connection, center, date.max, date.min)
+        return
+    days = list(calendar.days(found[0].start_s, found[-1].end_s))
+    before = dict(verdicts.days(connection, center, days[0], days[-1]))
+    verdicts.drop_days(connection, center, days[0], days[-1])
+    changed: list[tuple[int, int]] = []
+    for day in days:
+        start_s, end_s = calendar.day_span(day)
+        verdicts.put_day(
+            connection, center, day, account(verdicts.read(connection, center, start_s, end_s), calendar.open_spans(start_s, end_s))
+        )
+        if day not in before or any(first < end_s and last > start_s for first, last in revised):
+            continue
+        first_s = max(start_s, found[0].start_s)
+        until_s = first_s + before[day].total  # the day that is under way was accounted for up to then
+        if before[day] != account(verdicts.read(connection, center, first_s, until_s), calendar.open_spans(first_s, until_s)):
+            joined = bool(changed) and changed[-1][1] == start_s
+            changed = [*changed[:-1], (changed[-1][0], end_s)] if joined else [*changed, (start_s, end_s)]
+    for start_s, end_s in changed:
+        span = (max(start_s, found[0].start_s), min(end_s, found[-1].end_s))
+        verdicts.account_revised(connection, center, span, now_s, SETTINGS)
+
+
+def _digest(entry: Center | None, calendar: Calendar) -> str:
+    """Of all settings by which the past is judged too."""
+    judged = None if entry is None else (entry.registered, entry.connected, entry.closed, entry.link is None)
+    return hashlib.sha256(repr((judged, calendar)).encode()).hexdigest()[:32]
+
+
+def _counted(entry: Center | None, calendar: Calendar) -> tuple[int, int]:
+    """From when to when a library counts."""
+    return _begin(entry, calendar, BEGINNING), _end(entry, calendar, FAR)
 
 
 def _window(

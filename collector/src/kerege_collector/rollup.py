@@ -34,6 +34,11 @@ class Day:
         self.inside.update(other.inside)
         self.outside.update(other.outside)
 
+    @property
+    def total(self) -> int:
+        """All seconds."""
+        return self.inside.total() + self.outside.total()
+
     def to_json(self) -> str:
         parts = [sorted([state, cause, count] for (state, cause), count in part.items()) for part in (self.inside, self.outside)]
         return json.dumps(parts, separators=(",", ":"))

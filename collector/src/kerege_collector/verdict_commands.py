@@ -68,7 +68,8 @@ def show_explanation(settings: Settings, center: str, time_s: int, *, as_json: b
         sys.stdout.write(f"  {local_time(piece['from_s'])}{until}  {piece['words']}\n")
     for each in said["said_before"]:
         states = ", ".join(f"{part['state']}{' (' + part['cause'] + ')' if part['cause'] else ''}" for part in each["said"])
-        sys.stdout.write(f"  until {local_time(each['until_s'])} we said {states}; changed by: {each['changed_by']}\n")
+        words = f"we said {states}" if states else "its day was accounted for by other opening hours"
+        sys.stdout.write(f"  until {local_time(each['until_s'])} {words}; changed by: {each['changed_by']}\n")
     return 0 if verdict else 1
 
 

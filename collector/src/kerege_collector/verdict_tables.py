@@ -55,6 +55,19 @@ points_due: Final = _numbered("points_due", _text("center"), _whole("start_s"), 
 known: Final = sa.Table("known", METADATA, _text("center", key=True), _whole("since_s"), sqlite_with_rowid=False)
 """When the collector first met a center in the registry or on the wire: its timeline begins there."""
 
+judged_by: Final = sa.Table(
+    "judged_by",
+    METADATA,
+    _text("center", key=True),
+    _whole("since_s", key=True),
+    _text("settings"),
+    _whole("heartbeat_s"),
+    sqlite_with_rowid=False,
+)
+"""By which settings a center is judged since when; the first since 0. settings: a digest of those that the past is judged by too.
+heartbeat_s: holds for its own time only, as ticks came as often as they did.
+"""
+
 correction: Final = _numbered(
     "correction",
     _text("center"),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -16,6 +16,10 @@ from kerege_collector import verdict_tables as tables
 from kerege_collector.rollup import Day
 from kerege_collector.schema import put
 from kerege_collector.timeline import Interval
+
+BEGINNING: Final = 0
+FAR: Final = 1 << 40
+"""Beyond all times that records may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,26 @@ class Revision:
     why: str
     before: list[Interval]
     after: list[Interval]
+
+
+class Judged(NamedTuple):
+    """By which settings a center is judged from a moment on (`verdict_tables.judged_by`)."""
+
+    since_s: int
+    settings: str
+    heartbeat_s: int
+
+
+def judged_by(connection: sa.Connection, center: str) -> list[Judged]:
+    """By which settings a center was and is judged, the oldest first."""
+    column = tables.judged_by.c
+    wanted = sa.select(tables.judged_by).where(column.center == center).order_by(column.since_s)
+    return [Judged(row.since_s, row.settings, row.heartbeat_s) for row in connection.execute(wanted)]
+
+
+def judge_by(connection: sa.Connection, center: str, settings: Judged) -> None:
+    """From now on by these."""
+    put(connection, tables.judged_by, [{"center": center, **settings._asdict()}])
 
 
 def said_until(connection: sa.Connection, center: str) -> int | None:
@@ -71,6 +95,31 @@ def write(connection: sa.Connection, center: str, found: Sequence[Interval], sai
     return changed
 
 
+def trim(connection: sa.Connection, center: str, kept: tuple[int, int], said_s: int, why: str) -> list[tuple[int, int]]:
+    """Outside the span that is kept nothing is said of a center any more; returns the spans of which something was."""
+    column = tables.interval.c
+    revised = []
+    for first_s, last_s in ((BEGINNING, kept[0]), (kept[1], FAR)):
+        wanted = sa.select(tables.interval).where(column.center == center, column.start_s < last_s, column.end_s > first_s)
+        rows = connection.execute(wanted.order_by(column.start_s)).all()
+        gone = [_clipped(_interval(row), first_s, last_s) for row in rows]
+        if not gone:
+            continue
+        values = {"center": center, "start_s": gone[0].start_s, "end_s": gone[-1].end_s, "said_s": said_s, "why": why}
+        connection.execute(sa.insert(tables.revision).values(**values, before=_text(gone), after=_text([])))
+        left = [each._replace(end_s=min(each.end_s, first_s)) for each in map(_interval, rows) if each.start_s < first_s]
+        right = [each._replace(start_s=max(each.start_s, last_s)) for each in map(_interval, rows) if each.end_s > last_s]
+        _replace(connection, center, rows, [*left, *right], said_s)
+        revised.append((gone[0].start_s, gone[-1].end_s))
+    return revised
+
+
+def account_revised(connection: sa.Connection, center: str, span: tuple[int, int], said_s: int, why: str) -> None:
+    """In a span no state has changed, and by which opening hours its days are accounted has."""
+    values = {"center": center, "start_s": span[0], "end_s": span[1], "said_s": said_s, "why": why}
+    connection.execute(sa.insert(tables.revision).values(**values, before=_text([]), after=_text([])))
+
+
 def differences(before: Sequence[Interval], after: Sequence[Interval]) -> list[tuple[int, int]]:
     """The spans, neighbours joined, in which two accounts differ in state or cause; of what the first does not speak is no difference."""
     moments = sorted({moment for each in (*before, *after) for moment in each[:2]})
@@ -112,6 +161,12 @@ def days(connection: sa.Connection, center: str, first: date, last: date) -> Ite
     wanted = sa.select(tables.rollup).where(column.center == center, column.day >= first.isoformat(), column.day <= last.isoformat())
     for row in connection.execute(wanted.order_by(column.day)):
         yield date.fromisoformat(row.day), Day.from_json(row.seconds)
+
+
+def drop_days(connection: sa.Connection, center: str, first: date, last: date) -> None:
+    """Only the local dates from first to last have an account."""
+    column = tables.rollup.c
+    connection.execute(sa.delete(tables.rollup).where(column.center == center, ~column.day.between(first.isoformat(), last.isoformat())))
 
 
 def due(connection: sa.Connection, center: str, spans: Iterable[tuple[int, int]]) -> None:
