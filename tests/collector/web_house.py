@@ -15,6 +15,8 @@ from kerege_collector.board import Board
 from kerege_collector.centers import Center, Link, Region
 from kerege_collector.ledger import Ledger
 from kerege_collector.metrics import Metrics
+from kerege_collector.records import Reader
+from kerege_collector.records_sqlite import SqliteReader
 from kerege_collector.settings import Http
 from kerege_collector.timekeeping import ClockState, Timekeeper
 from kerege_collector.web import WebServer
@@ -40,13 +42,17 @@ class House:
         }
         self.board = Board(lambda: self.registry, gaps=lambda center: 12 if center == "ulan" else 0)
         self.region = Region(self.registry, {}, {})
-        self.ledger = Ledger(Path(mkdtemp()) / "ledger.db")
+        self.directory = Path(mkdtemp())
+        self.ledger = Ledger(self.directory / "ledger.db")
         self.metrics = Metrics()
         self.clock = ClockState(True, "synchronised", 12.0, 3.0)
         self.timekeeper = Timekeeper("kernel", ask=lambda: self.clock, now_s=time.monotonic)
         self.troubles: list[str] = []
         self.port = free_port()
         self.server: WebServer | None = None
+
+    def reader(self) -> Reader:
+        return SqliteReader(self.directory / "records.db")
 
     def trouble(self) -> list[str]:
         return self.troubles

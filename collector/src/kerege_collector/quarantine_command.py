@@ -71,14 +71,15 @@ def _with_ledger(settings: Settings, work: Callable[[Ledger], int]) -> int:
 def _list(rows: Iterable[QuarantineRow], *, as_json: bool) -> int:
     if as_json:
         for row in rows:
-            print_json(_members(row))
+            print_json(members_of(row))
         return 0
     headings = ("id", "received", "center", "epoch", "seq", "reason", "detail", "ended")
     print_table(headings, (_cells(row) for row in rows))
     return 0
 
 
-def _members(row: QuarantineRow) -> dict[str, Any]:
+def members_of(row: QuarantineRow) -> dict[str, Any]:
+    """An item as JSON."""
     what = row.what
     return {
         "id": row.id,
@@ -105,7 +106,7 @@ def _show(ledger: Ledger, number: int, *, as_json: bool) -> int:
     if row is None:
         sys.stderr.write(f"kerege-collector quarantine: there is no item {number}\n")
         return 1
-    members = _members(row) | {"content": _content(row.what.payload), "hex": row.what.payload.hex(" ")}
+    members = members_of(row) | {"content": content_of(row.what.payload), "hex": row.what.payload.hex(" ")}
     if as_json:
         print_json(members)
         return 0
@@ -117,7 +118,7 @@ def _show(ledger: Ledger, number: int, *, as_json: bool) -> int:
     return 0
 
 
-def _content(payload: bytes) -> dict[str, Any] | None:
+def content_of(payload: bytes) -> dict[str, Any] | None:
     """The payload's JSON object; None where it cannot be read."""
     try:
         return dict(unpack(payload))

@@ -35,6 +35,7 @@ from kerege_collector.opening import LEDGER_CURES, ledger_database
 from kerege_collector.pipeline import BatchLimits, Parts, Pipeline
 from kerege_collector.points import center_tags
 from kerege_collector.postman import Postman
+from kerege_collector.records import Reader, open_reader
 from kerege_collector.session import Broker
 from kerege_collector.settings import Influx, Settings
 from kerege_collector.stages import STAGES, Stages
@@ -191,6 +192,10 @@ class Service:
     def close(self) -> None:
         self.store.close()
         self.ledger.close()
+
+    def reader(self) -> Reader:
+        """The store, for reading. Raises ReadError."""
+        return open_reader(self.settings)
 
     def trouble(self) -> list[str]:
         """What is not well (see `trouble`); empty where all is."""

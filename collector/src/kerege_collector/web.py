@@ -4,6 +4,7 @@
 /api/v1/centers    the same as JSON
 /api/v1/timeline/CENTER?from=&to=      its verdicts (docs/verdicts.md), as `verdict_views` makes them
 /api/v1/explain/CENTER?time=           why one of them is as it is
+/api/v1/status, records, quarantine    what the commands of these names list: `web_listings`
 /api/v1/incidents                      what is wrong now; what people do about it: `web_actions`
 /healthz           200, or 503 with the reasons
 /metrics           for Prometheus
@@ -42,11 +43,13 @@ from kerege_collector.listening import listen, url_of
 from kerege_collector.metrics import CONTENT_TYPE, Metrics
 from kerege_collector.mistakes import SettingsError
 from kerege_collector.page import Page
+from kerege_collector.records import Reader
 from kerege_collector.settings import Http
 from kerege_collector.timekeeping import Timekeeper
 from kerege_collector.tokens import Tokens
 from kerege_collector.web_actions import Office, action_routes
 from kerege_collector.web_guard import ClosedToStrangers, Guard
+from kerege_collector.web_listings import Shelves, listing_routes
 from kerege_collector.web_verdicts import verdict_routes
 
 log = logging.getLogger(__name__)
@@ -89,7 +92,7 @@ MS_PER_S: Final = 1000.0
 
 
 class House(Protocol):
-    """What the pages tell about. trouble: what is not well (see `trouble`); empty where all is."""
+    """What the pages tell about. reader: of the store. trouble: what is not well (see `trouble`); empty where all is."""
 
     @property
     def board(self) -> Board: ...
@@ -105,6 +108,8 @@ class House(Protocol):
 
     @property
     def region(self) -> Region: ...
+
+    def reader(self) -> Reader: ...
 
     def trouble(self) -> list[str]: ...
 
@@ -192,8 +197,9 @@ def application(house: House, guard: Guard, *, now_s: Callable[[], float] = time
     }
     judged = verdict_routes(lambda: house.ledger, lambda: house.region, now_s=now_s, headers=HEADERS)
     actions = action_routes(Office(lambda: house.ledger, lambda: house.region, guard, now_s, HEADERS))
+    listings = listing_routes(Shelves(lambda: house.ledger, house.reader, view.content, now_s, HEADERS))
     return Starlette(
-        routes=[*(Route(path, endpoint) for path, endpoint in routes.items()), *judged, *actions],
+        routes=[*(Route(path, endpoint) for path, endpoint in routes.items()), *judged, *listings, *actions],
         middleware=[Middleware(ClosedToStrangers, guard=guard), Middleware(GZipMiddleware, minimum_size=MIN_COMPRESSED_BYTES)],
         exception_handlers={HTTPException: _no_such_way, Exception: _our_mistake},
     )

@@ -55,7 +55,7 @@ def verdict_routes(
         return judged(request, lambda connection, known, center: verdict_views.timeline(connection, known, center, *span))
 
     def explain(request: Request) -> Response:
-        time_s = _time(request, "time", now_s(), lambda: None)
+        time_s = time_asked(request, "time", now_s(), lambda: None)
         if time_s is None:
             return _refused("time: wanted one such as 2026-11-01T10:00Z, or seconds since 1970", headers)
         return judged(request, lambda connection, known, center: verdict_views.explain(connection, known, center, time_s))
@@ -74,13 +74,13 @@ def _refused(why: str, headers: Mapping[str, str]) -> Response:
 
 def _span(request: Request, now_s: float) -> tuple[int, int] | None:
     """From and to of the query; None where they are none."""
-    until_s = _time(request, "to", now_s, lambda: int(now_s))
-    since_s = _time(request, "from", now_s, lambda: None if until_s is None else until_s - WEEK_S)
+    until_s = time_asked(request, "to", now_s, lambda: int(now_s))
+    since_s = time_asked(request, "from", now_s, lambda: None if until_s is None else until_s - WEEK_S)
     return None if since_s is None or until_s is None or since_s >= until_s else (since_s, until_s)
 
 
-def _time(request: Request, name: str, now_s: float, default: Callable[[], int | None]) -> int | None:
-    """A time of the query; None where it is none."""
+def time_asked(request: Request, name: str, now_s: float, default: Callable[[], int | None]) -> int | None:
+    """A time of the query, ``default`` where it is not given; None where it is none."""
     text = request.query_params.get(name)
     if text is None:
         return default()
