@@ -9,7 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -108,6 +111,16 @@ def collector(mosquitto: Mosquitto, directory: Path) -> Iterator[Collector]:
     found.stop()
 
 
+@contextmanager
+def started(collector: Collector) -> Iterator[Collector]:
+    """It runs, and is stopped at the end."""
+    collector.start()
+    try:
+        yield collector
+    finally:
+        collector.stop()
+
+
 def settings(broker: Mosquitto, directory: Path, **changes: object) -> dict[str, object]:
     quick = {"batch": {"wait_s": 0.02}, "clock": {"trust": "always"}, "ack_within_s": 1}
     return merged(collector_settings(Access(broker.port), directory, port=free_port()), quick | changes)
@@ -203,6 +216,33 @@ def test_a_center_is_admitted_after_a_reload(collector: Collector, mosquitto: Mo
 
     wait(resent, collector)
     agent.close()
+
+
+def test_a_token_acts_until_a_reload_takes_it_away(mosquitto: Mosquitto, directory: Path) -> None:
+    """In a house that tells nothing to strangers; its own commands use a token that they may read."""
+    directory.mkdir(parents=True)
+    token = directory / "desk.token"
+    token.touch(mode=0o600)
+    token.write_text("a" * 40)
+    http = {"host": HOST, "port": free_port(), "reads": "token", "tokens": {"desk": token}}
+    with started(Collector(directory, settings(mosquitto, directory, http=http), [Center("demo")])) as collector:
+
+        def ack(given: str) -> int:
+            url = f"{collector.url}/api/v1/incidents/1/ack"
+            request = urllib.request.Request(url, b"", {"Authorization": f"Bearer {given}"})  # noqa: S310 - our own address
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=10)  # noqa: S310
+            caught.value.close()
+            return caught.value.code
+
+        assert ack("a" * 40) == 404  # there is no such incident, which only somebody is told who may act
+        command = [sys.executable, "-m", "kerege_collector", "centers", "--json", "--settings", str(collector.settings_file)]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert '"center": "demo"' in said
+        token.write_text("b" * 40)
+        os.kill(collector.pid, signal.SIGHUP)
+        wait(lambda: ack("a" * 40) in {401, 429}, collector)
+        assert ack("b" * 40) == 404
 
 
 def test_a_second_collector_on_the_same_directory_is_refused(collector: Collector) -> None:
