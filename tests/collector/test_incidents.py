@@ -181,14 +181,13 @@ def test_the_commands(office: Office, place: Place, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == 'maintain: no center "bbb" is in centers.toml; did you mean "bb"?\n'
 
 
-def test_with_json_an_action_says_what_was_done(office: Office, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_an_action_says_what_was_done(office: Office, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """And the incident as `incidents --json` shows it."""
     office.run(150, mute=("bb",))
-    (tmp_path / "centers.toml").write_text('[[center]]\nid = "bb"\nlink = { provider = "Sputnik" }\n')
-    (tmp_path / "collector.toml").write_text('state_directory = "."\n[mqtt]\nhost = "127.0.0.1"\ntls = false\n')
+    settings = ("--settings", str(place.settings_file('[[center]]\nid = "bb"\nlink = { provider = "Sputnik" }\n')))
 
     def said(*words: str) -> dict[str, object]:
-        assert cli.main([*words, "--json", "--settings", str(tmp_path / "collector.toml")]) == 0
+        assert cli.main([*words, "--json", *settings]) == 0
         return dict(json.loads(capsys.readouterr().out))
 
     actions = (("ack", "1"), ("snooze", "1", "2h"), ("resolve", "1", "--reason", "lan"), ("resolve", "1", "--reason", "power", "--again"))

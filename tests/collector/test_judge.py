@@ -295,13 +295,13 @@ def test_a_change_of_settings_that_is_cut_off_is_made_up_for(court: Court, monke
     assert [each.why for each in court.revisions()] == ["settings changed"]
 
 
-def test_the_same_file_read_again_changes_nothing(tmp_path: Path) -> None:
+def test_the_same_file_read_again_changes_nothing(place: Place) -> None:
     """Whatever objects hold it: the digest is of what it says."""
     text = 'zone = "Asia/Almaty"\n[hours.v]\nmon = ["09:00-18:00"]\n[[center]]\nid = "demo"\nhours = "v"\n'
-    (tmp_path / "centers.toml").write_text(text)
-    ledger = Ledger(tmp_path / "ledger.db")
+    (place.directory / "centers.toml").write_text(text)
+    ledger = Ledger(place.open())
     for minute in range(3):
-        Judge(ledger).step(load_region(tmp_path / "centers.toml"), T + minute * 60)
+        Judge(ledger).step(load_region(place.directory / "centers.toml"), T + minute * 60)
     with ledger.transaction() as connection:
         assert len(verdicts.judged_by(connection, "demo")) == 1
     ledger.close()

@@ -21,9 +21,8 @@ from kerege_collector.postman import Postman
 from kerege_collector.sender import MAX_TRIES
 from tests.collector import receivers
 from tests.collector.receivers import Hook, Mailbox
-from tests.collector.test_incidents import Office
-from tests.places import Place
 from tests.collector.test_incidents import Office, T
+from tests.places import Place
 
 KILLED = """
 import sys
