@@ -22,6 +22,7 @@ from tests.collector import receivers
 from tests.collector.receivers import Hook, Mailbox
 from tests.collector.test_incidents import T
 from tests.collector.test_outbox import Desk
+from tests.places import Place
 
 HALF_PAST_EIGHT: Final = 1_795_491_000
 """On the morning after `T`, which is at half past one of the same local day."""
@@ -45,8 +46,8 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, hook: Hook) -> Iterator[Desk]:
-    made = Desk(tmp_path)
+def desk(place: Place, hook: Hook) -> Iterator[Desk]:
+    made = Desk(place)
     made.employ(made.contact("desk", hook.url(), digest="08:30"))
     yield made
     made.store.close()

@@ -166,7 +166,8 @@ def days(connection: sa.Connection, center: str, first: date, last: date) -> Ite
 def drop_days(connection: sa.Connection, center: str, first: date, last: date) -> None:
     """Only the local dates from first to last have an account."""
     column = tables.rollup.c
-    connection.execute(sa.delete(tables.rollup).where(column.center == center, ~column.day.between(first.isoformat(), last.isoformat())))
+    outside = sa.or_(column.day < first.isoformat(), column.day > last.isoformat())
+    connection.execute(sa.delete(tables.rollup).where(column.center == center, outside))
 
 
 def due(connection: sa.Connection, center: str, spans: Iterable[tuple[int, int]]) -> None:
