@@ -198,8 +198,8 @@ def test_a_kill_between_two_addresses_repeats_nothing(desk: Desk, hook: Hook, si
     addresses = desk.directory / "desk.urls"
     desk.employ(desk.contact("desk", f"json://127.0.0.1:{silence}/\n{hook.url()}"))
     desk.run(90, mute=("bb",))
-    (desk.directory / "centers.toml").write_text(f'[[contact]]\nid = "desk"\nlanguage = "en"\naddresses_file = "{addresses}"\n')
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(desk.directory)], stdout=subprocess.PIPE) as process:
+    settings = desk.place.settings_file(f'[[contact]]\nid = "desk"\nlanguage = "en"\naddresses_file = "{addresses}"\n')
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(settings)], stdout=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
         while not desk.taken() and time.monotonic() < deadline:
             time.sleep(0.05)
