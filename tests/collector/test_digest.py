@@ -18,7 +18,6 @@ from kerege_collector.notice_facts import from_text, to_text
 from kerege_collector.notice_text import Facts, Library
 from kerege_collector.schema import put
 from kerege_collector.sender import MAX_TRIES
-from tests.collector import receivers
 from tests.collector.receivers import Hook, Mailbox
 from tests.collector.test_incidents import T
 from tests.collector.test_outbox import Desk
@@ -31,18 +30,6 @@ NOW_S: Final = 1_795_668_000
 ULAN: Final = Library("ulan", "Бозанбай кітапханасы", "Ұлан", "Asia/Almaty")
 ABSENT: Final = Facts("opened", 17, (ULAN,), "absent", None, None, NOW_S - 4500, None, NOW_S)
 GONE_BY: Final = replace(ABSENT, kind="closed", until_s=NOW_S - 600)
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    with receivers.hook() as made:
-        yield made
-
-
-@pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with receivers.mailbox() as made:
-        yield made
 
 
 @pytest.fixture

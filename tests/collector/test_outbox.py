@@ -19,7 +19,6 @@ from kerege_collector.contacts import Contact
 from kerege_collector.incident import CHANGED, Change, Incident
 from kerege_collector.postman import Postman
 from kerege_collector.sender import MAX_TRIES
-from tests.collector import receivers
 from tests.collector.receivers import Hook, Mailbox
 from tests.collector.test_incidents import Office, T
 from tests.places import Place
@@ -69,24 +68,6 @@ class Desk(Office):
         with self.ledger.transaction() as connection:
             rows = connection.execute(sa.select(verdict_tables.notice).order_by(verdict_tables.notice.c.id)).all()
         return [(row.contact, row.kind, row.state) for row in rows]
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    with receivers.hook() as made:
-        yield made
-
-
-@pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    with receivers.mailbox() as made:
-        yield made
-
-
-@pytest.fixture
-def silence() -> Iterator[int]:
-    with receivers.silence() as port:
-        yield port
 
 
 @pytest.fixture
