@@ -37,9 +37,8 @@ def act(settings: Settings, work: Callable[[sa.Connection, str, int], Done], *, 
     """Do what a person asks for, in that person's name, and with JSON print what was done; 0, or 1 where it cannot be done."""
     done: list[Done] = []
     status = _work(settings, lambda connection: done.append(work(connection, getpass.getuser(), int(time.time()))))
-    if as_json:
-        for each in done if status == 0 else ():
-            print_json(each)
+    if as_json and status == 0:
+        print_json(done[0])
     return status
 
 

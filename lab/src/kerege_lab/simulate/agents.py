@@ -35,6 +35,9 @@ DEAD_CLOCK_S: Final = 1_577_880_000
 """What a clock without a battery shows when its machine starts: 2020-01-01, noon."""
 
 BROKEN: Final = {"lan": "gateway", "terminal": "terminal", "provider": "internet", "dns": "dns", "portal": "portal"}
+IN_GOOD_ORDER: Final = ("shutdown", "upgrade")
+"""Ends of a session, or of an agent, that say goodbye; the others are a crash, or the power."""
+
 RUNGS: Final = {
     None: "++.+==+",
     "gateway": "+-?????",
@@ -110,12 +113,12 @@ class Agent:
         """What the script has in store: (time, what, span)."""
         for session in self._script.sessions:
             yield session.start_s, "on", session
-            yield session.end_s, "off", session
+            yield session.end_s, "end", session
         for nap in self._script.naps:
             yield nap.start_s, "sleep", nap
             yield nap.end_s, "wake", nap
         for stop in self._script.stops:
-            yield stop.start_s, "stop", stop
+            yield stop.start_s, "end", stop
             yield stop.end_s, "start", stop
         for outage in self._script.outages:
             yield outage.start_s, "cut", outage
@@ -143,13 +146,21 @@ class Agent:
         self._begin(time_s + self._chance.uniform(20, 40), agenda, "host")
         return []
 
-    def off(self, span: Span, *, broker: bool) -> list[Publication]:
-        """The machine goes down in good order, or the power fails."""
-        return self._end(span.what, "shutdown" if span.what == "shutdown" else None, broker=broker)
-
-    def stop(self, span: Span, *, broker: bool) -> list[Publication]:
-        """The agent alone ends."""
-        return self._end(span.what, "upgrade" if span.what == "upgrade" else None, broker=broker)
+    def end(self, span: Span, *, broker: bool) -> list[Publication]:
+        """The machine goes down or loses its power, or the agent alone ends: in good order, and then with a goodbye, or not."""
+        if not self._runs or not self._is_running:
+            return []
+        self._is_running = False
+        self._life += 1
+        run = self._runs[-1]
+        connected, self._is_connected = self._is_connected and broker, False
+        if span.what in IN_GOOD_ORDER:
+            run.ended, run.why = "clean", span.what
+            return [self._presence("goodbye", run.epoch, self._birth, span.what)] if connected else []
+        if connected and span.what == "crash":  # the system closes the connection of a dead process: the broker knows at once
+            return [self._presence("lost", run.epoch, self._birth)]
+        self._late_will = self._presence("lost", run.epoch, self._birth) if connected else None
+        return []
 
     def start(self, time_s: float, agenda: "Agenda") -> list[Publication]:
         """The agent alone starts again."""
@@ -245,21 +256,6 @@ class Agent:
         self._life += 1
         agenda.add(time_s + self._chance.uniform(1, 4), self, "tick", self._life)
         agenda.add(time_s + self._chance.uniform(10, 40), self, "ping", self._life)
-
-    def _end(self, how: str, why: str | None, *, broker: bool) -> list[Publication]:
-        if not self._runs or not self._is_running:
-            return []
-        self._is_running = False
-        self._life += 1
-        run = self._runs[-1]
-        connected, self._is_connected = self._is_connected and broker, False
-        if why is not None:
-            run.ended, run.why = "clean", why
-            return [self._presence("goodbye", run.epoch, self._birth, why)] if connected else []
-        if connected and how == "crash":  # the system closes the connection of a dead process: the broker knows at once
-            return [self._presence("lost", run.epoch, self._birth)]
-        self._late_will = self._presence("lost", run.epoch, self._birth) if connected else None
-        return []
 
     def _connect(self, time_s: float, agenda: "Agenda") -> list[Publication]:
         """A birth; now and then the will of the connection before comes after it."""
@@ -361,17 +357,11 @@ class Agenda:
             at_s, _, agent, what, detail = heapq.heappop(self._due)
             yield from self._do(agent, what, at_s, detail)
 
-    def broker_gone(self) -> None:
-        """Every connection has ended."""
-        self.broker = False
-        for agent in self.agents.values():
-            agent._is_connected = False  # noqa: SLF001 - of this module
-
     def _do(self, agent: Agent, what: str, at_s: float, detail: object) -> list[Publication]:
         if what in {"tick", "ping"}:
             return getattr(agent, what)(at_s, detail, self)  # type: ignore[no-any-return]
-        if what in {"off", "stop"}:
-            return getattr(agent, what)(detail, broker=self.broker)  # type: ignore[no-any-return]
+        if what == "end":
+            return agent.end(detail, broker=self.broker)  # type: ignore[arg-type]
         if what == "cut":
             return agent.cut(at_s, detail, self)  # type: ignore[arg-type]
         if what == "late":
