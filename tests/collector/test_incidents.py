@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import pytest
 import sqlalchemy as sa
 
-from kerege_collector import cli, incidents, verdict_tables, verdicts
+from kerege_collector import cli, incidents, verdict_tables, verdicts, web_actions
 from kerege_collector.board import Board
 from kerege_collector.centers import Center, Link, Region
 from kerege_collector.clerk import OWN_AFTER_S, Clerk, Desk
@@ -208,5 +209,7 @@ def test_with_json_an_action_says_what_was_done(office: Office, place: Place, ca
     }
 
 
-def test_the_reasons_of_the_command_line_are_those_of_the_ledger() -> None:
+def test_the_reasons_of_the_command_line_and_of_the_api_are_those_of_the_ledger() -> None:
     assert set(cli._REASONS) == set(incidents.REASONS)
+    assert set(get_args(web_actions.Resolve.model_fields["reason"].annotation)) == set(incidents.REASONS)
+    assert set(get_args(web_actions.Maintenance.model_fields["scope"].annotation)) == set(incidents.MAINTAINABLE)

@@ -189,10 +189,10 @@ def _contradictions(file: _File) -> Iterator[str]:
     for number, center in enumerate(file.center, start=1):
         place = f"center[{number}]"
         if file.districts is not None and center.district is not None and center.district not in file.districts:
-            yield f'{place}.district: "{center.district}" is none of the districts{_near(center.district, file.districts)}'
+            yield f'{place}.district: "{center.district}" is none of the districts{did_you_mean(center.district, file.districts)}'
         if center.hours is not None and center.hours != ALWAYS:
             if center.hours not in file.hours:
-                near = _near(center.hours, list(file.hours))
+                near = did_you_mean(center.hours, list(file.hours))
                 yield f'{place}.hours: no [hours.{center.hours}] is declared, and it is not "{ALWAYS}"{near}'
             if center.zone is None and file.zone is None:
                 yield f'{place}.zone: its opening hours need a time zone, here or once for all above: zone = "Asia/Almaty"'
@@ -206,7 +206,8 @@ def _contradictions(file: _File) -> Iterator[str]:
             yield f'hours.{name}: this name means "always open" and cannot be declared'
 
 
-def _near(word: str, known: list[str]) -> str:
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The name that is nearest to a word, as the end of a sentence; empty where none is near."""
     near = difflib.get_close_matches(word, known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
 

@@ -3,7 +3,6 @@
 All functions work in the transaction of their caller.
 """
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
@@ -13,7 +12,7 @@ import sqlalchemy as sa
 
 from kerege_collector import evidence
 from kerege_collector import verdict_tables as tables
-from kerege_collector.centers import Center, Region
+from kerege_collector.centers import Center, Region, did_you_mean
 from kerege_collector.incident import CENTER, OPENED, SCOPES, UNSTABLE, Change, Incident, Rules, World, step
 from kerege_collector.schema import put
 
@@ -146,8 +145,7 @@ def not_in_registry(region: Region, scope: str, name: str) -> str | None:
     known = sorted({each for each in named if each is not None})
     if name in known:
         return None
-    near = difflib.get_close_matches(name, known, n=1)
-    return f'no {scope} "{name[:60]}" is in centers.toml' + (f'; did you mean "{near[0]}"?' if near else "")
+    return f'no {scope} "{name[:60]}" is in centers.toml{did_you_mean(name, known)}'
 
 
 def maintain(connection: sa.Connection, scope: tuple[str, str], span: tuple[int, int], *, why: str, who: str, now_s: int) -> Done:
