@@ -45,6 +45,7 @@ OLDEST: Final = 15
 MAX_SOCKET_DIRECTORY: Final = 80
 
 _SETTINGS: Final = {
+    "authentication_timeout": "5s",  # who came while it was paused and has gone holds up the end of a database for so long
     "fsync": "off",  # the machine of a test does not lose its power
     "full_page_writes": "off",
     "shared_buffers": "32MB",
