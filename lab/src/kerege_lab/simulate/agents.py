@@ -128,6 +128,14 @@ class Agent:
         """Records that no ack has named yet."""
         return sum(len(run.spool) for run in self._runs)
 
+    def keeps(self, epoch: str, seq: int) -> bool:
+        """Has no ack named this record yet?"""
+        return any(run.epoch == epoch and seq in run.spool for run in self._runs)
+
+    def lose_broker(self) -> None:
+        """The broker has died: no will is told of a connection that it has forgotten."""
+        self._is_connected, self._late_will = False, None
+
     def acknowledge(self, ack: Ack) -> None:
         """The collector has these."""
         for run in self._runs:

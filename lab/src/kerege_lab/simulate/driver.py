@@ -1,0 +1,223 @@
+"""Lets a simulated world happen: the agents' messages go through a real broker to the real collector, turn after turn.
+
+A turn is as long as the collector looks for incidents, and at night longer. In each, what the agents say by its end is published, seen
+through and acknowledged; then notices go out and incidents are looked for, in this order, so that what is found is told a turn late: no
+figure is better than in the field.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import paho.mqtt.client as mqtt
+
+from kerege_collector.clerk import WATCH_EVERY_S
+from kerege_lab.servers import HOST, Mosquitto
+from kerege_lab.simulate.agents import Agenda, Publication
+from kerege_lab.simulate.office import Clock, Office, told, wait_for
+from kerege_lab.simulate.world import BEGIN_S, DAY_S, Span, World
+from kerege_wire import decode_ack, decode_report, decode_state
+from kerege_wire.topics import COLLECTOR_STATE, center_of, topic
+
+NIGHT_TURN_S: Final = 60
+JUDGED_EVERY_S: Final = 900
+"""In the field each minute. Verdicts come from the evidence alone, so that the last ones are the same; a minute of them costs as much as
+a hundred turns."""
+
+RETAINED_S: Final = 0.2
+"""Of real time, until the broker has delivered what it retains to a collector that comes back."""
+
+
+class Sent(NamedTuple):
+    """A report, by its center, epoch and last record."""
+
+    center: str
+    epoch: str
+    seq: int
+
+
+class Wire:
+    """The connection of all agents to the broker, in the thread of the caller."""
+
+    def __init__(self, agenda: Agenda, broker: Mosquitto) -> None:
+        self._agenda = agenda
+        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="simulation")
+        self._client.on_message = self._hear
+        self._subscribed = False
+        self._client.on_subscribe = self._note_subscribed
+        self._port = broker.port
+
+    def connect(self) -> None:
+        """Also again, after the broker was away."""
+        self._subscribed = False
+        self._client.connect(HOST, self._port)
+        self._client.subscribe([(topic("+", "ack"), 0), (COLLECTOR_STATE, 0)])
+        wait_for(self._is_subscribed, "the broker lets the agents subscribe")
+
+    def publish(self, publication: Publication) -> None:
+        self._client.publish(publication.topic, publication.payload, qos=0, retain=publication.retain)
+
+    def hear(self, wait_s: float = 0.0) -> None:
+        """Hand over the acks that have come."""
+        self._client.loop(wait_s)
+
+    def disconnect(self) -> None:
+        self._client.disconnect()
+
+    def _is_subscribed(self) -> bool:
+        self.hear(0.01)
+        return self._subscribed
+
+    def _note_subscribed(self, *_: Any) -> None:
+        self._subscribed = True
+
+    def _hear(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+        if message.topic == COLLECTOR_STATE:
+            self._agenda.collector = decode_state(message.payload).state == "ready"
+            return
+        center = center_of(message.topic, "ack")
+        if center is not None:
+            self._agenda.agents[center].acknowledge(decode_ack(message.payload))
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What is left of a run beside the ledger: records made, and those never acknowledged; notices that somebody took; how long it took."""
+
+    records: int
+    left: int
+    notices: int
+    seconds: float
+
+
+@contextmanager
+def run(world: World, directory: Path, tell: Callable[[int], None]) -> Iterator[tuple[Ran, Office]]:
+    """Let it all happen; the collector is there still, to be read. tell: hears of each day. Raises ServerError."""
+    started = time.monotonic()
+    with ExitStack() as stack:
+        broker = stack.enter_context(Mosquitto(directory / "broker", max_queued=0))
+        port, taken = stack.enter_context(told())
+        clock, agenda = Clock(BEGIN_S), Agenda(world)
+        office = Office(directory / "collector", world, broker, clock, port)
+        wire = Wire(agenda, broker)
+        wire.connect()
+        office.open()
+        stack.callback(office.close)
+        stack.callback(wire.disconnect)
+        office.announce_work(world)
+        house = _House(world, broker, office, clock, agenda, wire)
+        for now_s in turns(world):
+            house.turn(now_s)
+            if now_s % DAY_S == BEGIN_S % DAY_S:
+                tell((now_s - BEGIN_S) // DAY_S)
+        office.service.clerk.step(world.last_s)
+        office.service.postman.step()
+        made = sum(agent.made for agent in agenda.agents.values())
+        left = sum(agent.left for agent in agenda.agents.values())
+        yield Ran(made, left, len(taken), time.monotonic() - started), office
+
+
+def turns(world: World) -> Iterator[int]:
+    """The end of each turn: every few seconds around opening hours, every minute at night."""
+    busy = busy_spans(world)
+    now_s = BEGIN_S
+    while now_s < world.last_s:
+        yield now_s
+        now_s += WATCH_EVERY_S if any(start_s <= now_s < end_s for start_s, end_s in busy) else NIGHT_TURN_S
+    yield world.last_s
+
+
+def busy_spans(world: World) -> list[tuple[int, int]]:
+    """From the first library that gets ready each morning to the last that has closed."""
+    calendars = {place.hours: world.calendars[place.id] for place in world.places.values()}
+    found = []
+    for day in range(world.days + 1):
+        midnight_s = BEGIN_S - 8 * 3600 + day * DAY_S
+        spans = [span for calendar in calendars.values() for span in calendar.open_spans(midnight_s, midnight_s + DAY_S)]
+        if spans:
+            found.append((min(start_s for start_s, _ in spans) - 900, max(end_s for _, end_s in spans) + 1200))
+    return found
+
+
+class _House:
+    """Everything that a turn needs."""
+
+    def __init__(self, world: World, broker: Mosquitto, office: Office, clock: Clock, agenda: Agenda, wire: Wire) -> None:
+        self._world = world
+        self._broker = broker
+        self._office = office
+        self._clock = clock
+        self._agenda = agenda
+        self._wire = wire
+        self._is_open = True
+        self._judged_s = 0
+
+    def turn(self, now_s: int) -> None:
+        self._clock.now_s = now_s
+        self._let_fail(now_s)
+        said = list(self._agenda.until(now_s))
+        for publication in said:
+            self._wire.publish(publication)
+        if not self._is_open:
+            self._wire.hear()
+            return
+        self._see_through(len(said))
+        self._wait_for_acks(said)
+        service = self._office.service
+        service.postman.step()
+        service.clerk.watch(now_s)
+        if now_s - self._judged_s >= JUDGED_EVERY_S:
+            self._judged_s = now_s
+            service.clerk.step(now_s - now_s % 60)
+
+    def _let_fail(self, now_s: int) -> None:
+        away = _holds(self._world.broker_away, now_s)
+        if away and self._agenda.broker:
+            self._broker.kill()
+            self._agenda.broker = False
+            for agent in self._agenda.agents.values():
+                agent.lose_broker()
+            wait_for(lambda: not self._office.service.inbox.connected, "the collector has noticed that the broker is away")
+        elif not away and not self._agenda.broker:
+            self._broker.start()
+            wait_for(lambda: self._office.service.inbox.connected, "the collector has found the broker again")
+            self._wire.connect()
+            self._agenda.broker = True
+        closed = _holds(self._world.collector_away, now_s)
+        if closed and self._is_open:
+            self._office.close()
+        elif not closed and not self._is_open:
+            self._office.open()
+            time.sleep(RETAINED_S)
+        self._is_open = not closed
+
+    def _see_through(self, count: int) -> None:
+        service = self._office.service
+        if count:
+            wait_for(lambda: service.inbox.depth >= count, "the broker has delivered a turn's messages")
+        while service.inbox.depth:
+            service.pipeline.step()
+
+    def _wait_for_acks(self, said: Iterable[Publication]) -> None:
+        """As fast as a world is, an ack may be late by no turn."""
+        waiting = [_sent(publication) for publication in said if center_of(publication.topic, "report") is not None]
+
+        def is_answered() -> bool:
+            self._wire.hear(0.01)
+            return not any(self._agenda.agents[each.center].keeps(each.epoch, each.seq) for each in waiting)
+
+        if waiting:
+            wait_for(is_answered, "the collector has acknowledged a turn's reports")
+
+
+def _sent(publication: Publication) -> Sent:
+    center, report = center_of(publication.topic, "report"), decode_report(publication.payload)
+    assert center is not None
+    return Sent(center, report.epoch, report.records[-1].seq)
+
+
+def _holds(span: Span, now_s: int) -> bool:
+    return span.start_s <= now_s < span.end_s

@@ -1,0 +1,142 @@
+"""The collector of the simulated world: the real service by the world's clock, a real broker, and somebody who is told.
+
+The service runs in this process, and its worker, clerk and postman are stepped one after the other, so that a month passes in minutes
+and each second of it as a collector in the field would see it.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+from kerege_collector import incidents
+from kerege_collector.service import Service
+from kerege_collector.settings import load
+from kerege_lab.house import Access, collector_settings, merged
+from kerege_lab.servers import HOST, Mosquitto, ServerError, free_port
+from kerege_lab.simulate.world import HOURS, ZONE, Place, World
+from kerege_lab.toml import toml_text
+
+PATIENCE_S: Final = 60.0
+"""Of real time, for what happens in milliseconds, or after the collector's backoff."""
+
+LOOK_S: Final = 0.001
+DESK: Final = "desk"
+
+
+class Clock:
+    """The world's time, which only `Office` users move."""
+
+    def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Office:
+    """A collector that can be closed and opened again on the same ledger."""
+
+    def __init__(self, directory: Path, world: World, broker: Mosquitto, clock: Clock, hook_port: int) -> None:
+        self._clock = clock
+        self._settings = directory / "collector.toml"
+        wanted = merged(
+            collector_settings(Access(broker.port), directory, port=free_port()),
+            {"batch": {"wait_s": 0.0}, "clock": {"trust": "always"}, "ack_within_s": 1},
+        )
+        directory.mkdir(parents=True)
+        self._settings.write_text(toml_text(wanted))
+        (directory / "centers.toml").write_text(toml_text(registry(world)))
+        addresses = directory / "desk"
+        addresses.touch(mode=0o600)
+        addresses.write_text(f"json://{HOST}:{hook_port}/\n")
+        self._service: Service | None = None
+
+    @property
+    def service(self) -> Service:
+        """Raises ServerError while it is closed."""
+        if self._service is None:
+            raise ServerError("the simulated collector is closed")
+        return self._service
+
+    def open(self) -> None:
+        """Start, and wait until the broker delivers."""
+        service = self._service = Service(load(self._settings), threading.Event(), now_s=self._clock)
+        service.inbox.start()
+        service.inbox.announce("ready")
+        wait_for(lambda: service.inbox.connected, "the collector has found the broker")
+
+    def close(self) -> None:
+        """End in good order; the agents are told."""
+        service, self._service = self.service, None
+        service.pipeline.stop()
+        service.pipeline.run()
+        service.inbox.stop()
+        service.close()
+
+    def announce_work(self, world: World) -> None:
+        """The planned work of the world, as a person enters it beforehand."""
+        work = world.maintenance
+        with self.service.ledger.transaction() as connection:
+            span = (work.start_s, work.end_s)
+            incidents.maintain(connection, ("center", work.what), span, why="a new mast", who="lab", now_s=int(self._clock()))
+
+
+def registry(world: World) -> dict[str, Any]:
+    """``centers.toml`` of the world, and one contact who is told everything."""
+    return {
+        "zone": ZONE,
+        "contact": [{"id": DESK, "addresses_file": "desk", "language": "en"}],
+        "hours": {name: {"mon-sat": spans} for name, spans in HOURS.items()},
+        "center": [_entry(place) for place in world.places.values()],
+    }
+
+
+def _entry(place: Place) -> dict[str, Any]:
+    link = {"kind": place.link, "provider": place.provider, "satellite": place.satellite}
+    return {
+        "id": place.id,
+        "name": place.id,
+        "district": place.district,
+        "hours": place.hours,
+        "connected": None if place.connected else False,
+        "link": link if place.connected else None,
+    }
+
+
+@contextmanager
+def told() -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
+    """An HTTP server that takes notices: its port, and what it was given."""
+    taken: list[Mapping[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, name="told", daemon=True)
+    thread.start()
+    try:
+        yield server.server_port, taken
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def wait_for(is_so: Callable[[], bool], what: str) -> None:
+    """Raises ServerError where it does not become so."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise ServerError(f"waited {PATIENCE_S:g} s in vain until {what}")
+        time.sleep(LOOK_S)
