@@ -34,6 +34,17 @@ MAINTAINABLE: Final = (CENTER, *SCOPES)
 MAX_NUMBER: Final = (1 << 63) - 1
 """Beyond this a database knows no numbers."""
 
+_NOW_S: Final[sa.BindParameter[int]] = sa.bindparam("now_s")
+# asked every few seconds: built once
+_LASTING: Final = sa.select(tables.incident).where(tables.incident.c.closed_s.is_(None)).order_by(tables.incident.c.id)
+_UNDER_WAY: Final = sa.select(tables.maintenance).where(tables.maintenance.c.start_s <= _NOW_S, tables.maintenance.c.end_s > _NOW_S)
+_OPENINGS: Final = (
+    sa.select(tables.incident.c.name, tables.incident_event.c.time_s)
+    .join_from(tables.incident_event, tables.incident, tables.incident_event.c.incident == tables.incident.c.id)
+    .where(tables.incident.c.scope == CENTER, tables.incident_event.c.what.in_([OPENED, UNSTABLE]))
+    .where(tables.incident_event.c.time_s >= sa.bindparam("since_s"))
+)
+
 Done = dict[str, Any]
 """What a person has done, as JSON: done, who, time_s, and the incident as it is now (as `listing` has it), or the maintenance."""
 
@@ -64,25 +75,22 @@ def advance(connection: sa.Connection, world: World, rules: Rules) -> list[Chang
 
 def current(connection: sa.Connection) -> list[Incident]:
     """The incidents that last."""
-    wanted = sa.select(tables.incident).where(tables.incident.c.closed_s.is_(None)).order_by(tables.incident.c.id)
-    return [incident_of(row) for row in connection.execute(wanted)]
+    return [incident_of(row) for row in connection.execute(_LASTING)]
 
 
 def openings(connection: sa.Connection, since_s: int) -> dict[str, list[int]]:
     """Center → when it got an incident of its own since then."""
-    event, incident = tables.incident_event.c, tables.incident.c
-    wanted = sa.select(incident.name, event.time_s).join_from(tables.incident_event, tables.incident, event.incident == incident.id)
     found: dict[str, list[int]] = {}
-    for row in connection.execute(wanted.where(incident.scope == CENTER, event.what.in_([OPENED, UNSTABLE]), event.time_s >= since_s)):
+    for row in connection.execute(_OPENINGS, {"since_s": since_s}):
         found.setdefault(row.name, []).append(row.time_s)
     return found
 
 
 def quiet(connection: sa.Connection, centers: Iterable[Center], now_s: int) -> frozenset[str]:
     """The centers under maintenance now."""
-    table = tables.maintenance
-    rows = connection.execute(sa.select(table).where(table.c.start_s <= now_s, table.c.end_s > now_s)).all()
-    planned = {(row.scope, row.name) for row in rows}
+    planned = {(row.scope, row.name) for row in connection.execute(_UNDER_WAY, {"now_s": now_s})}
+    if not planned:
+        return frozenset()
     return frozenset(center.id for center in centers if planned & {(CENTER, center.id), *scopes_of(center).items()})
 
 

@@ -33,6 +33,38 @@ AT_ONCE: Final = 200
 
 KINDS: Final = {OPENED: "opened", CLOSED: "closed", CHANGED: "changed", UNSTABLE: "unstable"}
 
+UNSENT: Final = (*UNSETTLED, WAITING)
+
+
+def _due() -> sa.Select[Any]:
+    """Of one incident and contact the first that is not settled, where it is due."""
+    column, earlier = tables.notice.c, tables.notice.alias()
+    blocked = sa.exists().where(
+        earlier.c.state.in_(UNSETTLED),
+        earlier.c.incident == column.incident,
+        earlier.c.contact == column.contact,
+        earlier.c.id < column.id,
+    )
+    wanted = sa.select(tables.notice).where(column.state.in_(UNSETTLED), column.due_s <= sa.bindparam("now_s"), ~blocked)
+    return wanted.order_by(column.id).limit(AT_ONCE)
+
+
+def _crowded() -> sa.Select[Any]:
+    """Incidents and contacts with more than one notice, not all of which wait for the digest."""
+    column = tables.notice.c
+    unsettled = sa.func.sum(sa.case((column.state == WAITING, 0), else_=1))
+    groups = sa.select(column.incident, column.contact).where(column.state.in_(UNSENT), column.kind != DIGEST)
+    return groups.group_by(column.incident, column.contact).having(sa.func.count() > 1, unsettled > 0)
+
+
+# asked every few seconds: built once
+_DUE: Final = _due()
+_CROWDED: Final = _crowded()
+_RIPE: Final = (
+    sa.select(tables.notice.c.contact).where(tables.notice.c.state == WAITING, tables.notice.c.due_s <= sa.bindparam("now_s")).distinct()
+)
+_UNATTENDED: Final = sa.select(tables.incident).where(tables.incident.c.closed_s.is_(None), tables.incident.c.acknowledged_by.is_(None))
+
 
 class LedgerOutbox:
     """The sender's outbox over the ledger."""
@@ -45,17 +77,9 @@ class LedgerOutbox:
         """Oldest first, of one incident and contact only the first. Raises RetryLater."""
         self._fold()
         self._gather(now_s)
-        column, earlier = tables.notice.c, tables.notice.alias()
-        blocked = sa.exists().where(
-            earlier.c.state.in_(UNSETTLED),
-            earlier.c.incident == column.incident,
-            earlier.c.contact == column.contact,
-            earlier.c.id < column.id,
-        )
-        wanted = sa.select(tables.notice).where(column.state.in_(UNSETTLED), column.due_s <= now_s, ~blocked)
         with self._ledger.transaction() as connection:
-            rows = connection.execute(wanted.order_by(column.id).limit(AT_ONCE)).all()
-            taken = _taken(connection, [row.id for row in rows])
+            rows = connection.execute(_DUE, {"now_s": now_s}).all()
+            taken = _taken(connection, [row.id for row in rows]) if rows else {}
             return [_waiting(row, now_s, taken.get(row.id, frozenset())) for row in rows]
 
     def sending(self, id: int, now_s: int) -> None:  # noqa: A002 - the sender's word
@@ -84,24 +108,19 @@ class LedgerOutbox:
     def _fold(self) -> None:
         """Where several notices of one incident wait for one contact: let the last speak for those that nobody has got."""
         column = tables.notice.c
-        states = (*UNSETTLED, WAITING)
-        unsettled = sa.func.sum(sa.case((column.state == WAITING, 0), else_=1))
-        groups = sa.select(column.incident, column.contact).where(column.state.in_(states), column.kind != DIGEST)
         with self._ledger.transaction() as connection:
-            crowded = connection.execute(groups.group_by(column.incident, column.contact).having(sa.func.count() > 1, unsettled > 0)).all()
+            crowded = connection.execute(_CROWDED).all()
         for incident, contact in crowded:
             with self._ledger.writing() as connection:
-                wanted = sa.select(tables.notice).where(column.incident == incident, column.contact == contact, column.state.in_(states))
+                wanted = sa.select(tables.notice).where(column.incident == incident, column.contact == contact, column.state.in_(UNSENT))
                 rows = connection.execute(wanted.order_by(column.id)).all()
                 taken = _taken(connection, [row.id for row in rows])
                 _fold(connection, [row for row in rows if row.state != SENDING and row.id not in taken])
 
     def _gather(self, now_s: int) -> None:
         """One message of all that waits, for each contact whose time has come."""
-        column = tables.notice.c
-        wanted = sa.select(column.contact).where(column.state == WAITING, column.due_s <= now_s).distinct()
         with self._ledger.transaction() as connection:
-            contacts = connection.execute(wanted).scalars().all()
+            contacts = connection.execute(_RIPE, {"now_s": now_s}).scalars().all()
         for contact in contacts:
             with self._ledger.writing() as connection:
                 digest.gather(connection, self._region(), contact, now_s)
@@ -140,9 +159,7 @@ def tell(connection: sa.Connection, region: Region, changes: Iterable[Change], n
 
 def remind(connection: sa.Connection, region: Region, now_s: int) -> None:
     """Queue reminders and escalations of what lasts, is not acknowledged and not snoozed."""
-    column = tables.incident.c
-    wanted = sa.select(tables.incident).where(column.closed_s.is_(None), column.acknowledged_by.is_(None))
-    for row in connection.execute(wanted).all():
+    for row in connection.execute(_UNATTENDED).all():
         if row.snoozed_until_s is not None and row.snoozed_until_s > now_s:
             continue
         told = _told(connection, row.id)

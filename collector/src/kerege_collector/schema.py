@@ -1,5 +1,6 @@
 """The ledger's tables as one description, whichever module owns them, and the version that they have together."""
 
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,20 +23,23 @@ TURNS: Final = sa.Sequence("ledger_turn", metadata=METADATA)
 
 def put(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows, or give those that are there by their primary key the new values."""
-    if not rows:
-        return
-    insert = _insert(connection, table)
-    keys = [column.name for column in table.primary_key]
-    values = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-    statement = insert.on_conflict_do_update(index_elements=keys, set_=values) if values else insert.on_conflict_do_nothing()
-    connection.execute(statement, rows)
+    if rows:
+        connection.execute(_put(connection.dialect.name, table, tuple(rows[0])), rows)
 
 
 def put_new(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows; those that are there already, by their primary key or another that is unique, stay as they are."""
     if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+        connection.execute(_insert(connection.dialect.name, table).on_conflict_do_nothing(), rows)
 
 
-def _insert(connection: sa.Connection, table: sa.Table) -> Any:
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+@cache  # to build a statement takes longer than to execute it
+def _put(dialect: str, table: sa.Table, columns: tuple[str, ...]) -> Any:
+    insert = _insert(dialect, table)
+    keys = [column.name for column in table.primary_key]
+    values = {name: insert.excluded[name] for name in columns if name not in keys}
+    return insert.on_conflict_do_update(index_elements=keys, set_=values) if values else insert.on_conflict_do_nothing()
+
+
+def _insert(dialect: str, table: sa.Table) -> Any:
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)

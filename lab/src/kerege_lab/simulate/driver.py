@@ -5,14 +5,16 @@ through and acknowledged; then notices go out and incidents are looked for, in t
 figure is better than in the field.
 """
 
+import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from kerege_collector.clerk import WATCH_EVERY_S
 from kerege_lab.servers import HOST, Mosquitto
@@ -23,7 +25,7 @@ from kerege_wire import decode_ack, decode_report, decode_state
 from kerege_wire.topics import COLLECTOR_STATE, center_of, topic
 
 NIGHT_TURN_S: Final = 60
-JUDGED_EVERY_S: Final = 900
+JUDGED_EVERY_S: Final = 3600
 """In the field each minute. Verdicts come from the evidence alone, so that the last ones are the same; a minute of them costs as much as
 a hundred turns."""
 
@@ -44,8 +46,9 @@ class Wire:
 
     def __init__(self, agenda: Agenda, broker: Mosquitto) -> None:
         self._agenda = agenda
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="simulation")
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="simulation")
         self._client.on_message = self._hear
+        self._client.on_socket_open = _send_at_once
         self._subscribed = False
         self._client.on_subscribe = self._note_subscribed
         self._port = broker.port
@@ -76,11 +79,11 @@ class Wire:
 
     def _hear(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         if message.topic == COLLECTOR_STATE:
-            self._agenda.collector = decode_state(message.payload).state == "ready"
+            self._agenda.collector = decode_state(bytes(message.payload)).state == "ready"
             return
         center = center_of(message.topic, "ack")
         if center is not None:
-            self._agenda.agents[center].acknowledge(decode_ack(message.payload))
+            self._agenda.agents[center].acknowledge(decode_ack(bytes(message.payload)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def run(world: World, directory: Path, tell: Callable[[int], None]) -> Iterator[
     """Let it all happen; the collector is there still, to be read. tell: hears of each day. Raises ServerError."""
     started = time.monotonic()
     with ExitStack() as stack:
-        broker = stack.enter_context(Mosquitto(directory / "broker", max_queued=0))
+        broker = stack.enter_context(Mosquitto(directory / "broker", max_queued=0, lines=["set_tcp_nodelay true"]))
         port, taken = stack.enter_context(told())
         clock, agenda = Clock(BEGIN_S), Agenda(world)
         office = Office(directory / "collector", world, broker, clock, port)
@@ -108,7 +111,7 @@ def run(world: World, directory: Path, tell: Callable[[int], None]) -> Iterator[
         stack.callback(office.close)
         stack.callback(wire.disconnect)
         office.announce_work(world)
-        house = _House(world, broker, office, clock, agenda, wire)
+        house = _House(world, office, clock, agenda, wire)
         for now_s in turns(world):
             house.turn(now_s)
             if now_s % DAY_S == BEGIN_S % DAY_S:
@@ -145,17 +148,18 @@ def busy_spans(world: World) -> list[tuple[int, int]]:
 class _House:
     """Everything that a turn needs."""
 
-    def __init__(self, world: World, broker: Mosquitto, office: Office, clock: Clock, agenda: Agenda, wire: Wire) -> None:
+    def __init__(self, world: World, office: Office, clock: Clock, agenda: Agenda, wire: Wire) -> None:
         self._world = world
-        self._broker = broker
         self._office = office
         self._clock = clock
         self._agenda = agenda
         self._wire = wire
         self._is_open = True
         self._judged_s = 0
+        self._unanswered: list[Sent] = []
 
     def turn(self, now_s: int) -> None:
+        self._wait_for_acks()
         self._clock.now_s = now_s
         self._let_fail(now_s)
         said = list(self._agenda.until(now_s))
@@ -165,7 +169,7 @@ class _House:
             self._wire.hear()
             return
         self._see_through(len(said))
-        self._wait_for_acks(said)
+        self._unanswered = [_sent(publication) for publication in said if center_of(publication.topic, "report") is not None]
         service = self._office.service
         service.postman.step()
         service.clerk.watch(now_s)
@@ -176,13 +180,13 @@ class _House:
     def _let_fail(self, now_s: int) -> None:
         away = _holds(self._world.broker_away, now_s)
         if away and self._agenda.broker:
-            self._broker.kill()
+            self._office.broker.kill()
             self._agenda.broker = False
             for agent in self._agenda.agents.values():
                 agent.lose_broker()
             wait_for(lambda: not self._office.service.inbox.connected, "the collector has noticed that the broker is away")
         elif not away and not self._agenda.broker:
-            self._broker.start()
+            self._office.broker.start()
             wait_for(lambda: self._office.service.inbox.connected, "the collector has found the broker again")
             self._wire.connect()
             self._agenda.broker = True
@@ -201,16 +205,21 @@ class _House:
         while service.inbox.depth:
             service.pipeline.step()
 
-    def _wait_for_acks(self, said: Iterable[Publication]) -> None:
-        """As fast as a world is, an ack may be late by no turn."""
-        waiting = [_sent(publication) for publication in said if center_of(publication.topic, "report") is not None]
+    def _wait_for_acks(self) -> None:
+        """However fast a world is, no ack is late by a turn."""
 
         def is_answered() -> bool:
             self._wire.hear(0.01)
-            return not any(self._agenda.agents[each.center].keeps(each.epoch, each.seq) for each in waiting)
+            return not any(self._agenda.agents[each.center].keeps(each.epoch, each.seq) for each in self._unanswered)
 
-        if waiting:
+        if self._unanswered:
             wait_for(is_answered, "the collector has acknowledged a turn's reports")
+            self._unanswered = []
+
+
+def _send_at_once(_client: mqtt.Client, _data: object, connection: Any) -> None:
+    """Many small messages one after the other: Nagle's algorithm (RFC 9293, section 3.7.4) would hold each turn up."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _sent(publication: Publication) -> Sent:

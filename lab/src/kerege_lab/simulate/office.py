@@ -24,7 +24,7 @@ from kerege_lab.toml import toml_text
 PATIENCE_S: Final = 60.0
 """Of real time, for what happens in milliseconds, or after the collector's backoff."""
 
-LOOK_S: Final = 0.001
+LOOK_S: Final = 0.0002
 DESK: Final = "desk"
 
 
@@ -42,6 +42,7 @@ class Office:
     """A collector that can be closed and opened again on the same ledger."""
 
     def __init__(self, directory: Path, world: World, broker: Mosquitto, clock: Clock, hook_port: int) -> None:
+        self.broker = broker
         self._clock = clock
         self._settings = directory / "collector.toml"
         wanted = merged(
