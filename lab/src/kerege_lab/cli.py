@@ -34,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _up(commands.add_parser("up", help="run broker, collector and an agent of this machine, until Ctrl-C"))
     _chaos(commands.add_parser("chaos", help="break everything at random moments, then audit every record"))
+    _simulate(
+        commands.add_parser("simulate", help="a month of a scripted region in minutes, and the collector's account of it against the truth")
+    )
     benches = commands.add_parser("bench", help="measure what things cost").add_subparsers(dest="bench", required=True, metavar="NAME")
     _bench_wire(benches.add_parser("wire", help="bytes of a heartbeat and of a batch, and the time to write and read them"))
     _bench_ingest(benches.add_parser("ingest", help="reports a second from broker to store, and what they cost the collector"))
@@ -73,6 +76,21 @@ def _chaos(parser: argparse.ArgumentParser) -> None:
 
     def run(options: argparse.Namespace) -> int:
         from kerege_lab.chaos.command import run
+
+        return run(options)
+
+    _with_json(parser, run)
+
+
+def _simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--centers", type=int, default=45, metavar="N", help="how many libraries (default: %(default)s)")
+    parser.add_argument("--days", type=int, default=30, metavar="N", help="how long, each some 70 s with 45 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="repeat a world (default: a random one, which is shown)")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="write what was really so, JSON lines")
+    parser.add_argument("--keep", action="store_true", help="keep the collector's directory, with its ledger")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.simulate.command import run
 
         return run(options)
 
