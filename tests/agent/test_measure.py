@@ -10,7 +10,7 @@ import pytest
 
 from kerege_agent import clock
 from kerege_agent.clock import Reading
-from kerege_agent.measure import MAX_STUCK, SLEPT_MS, STILL_RUNNING, Scheduler
+from kerege_agent.measure import CONFIRM_S, MAX_STUCK, SLEPT_MS, STILL_RUNNING, Scheduler
 from kerege_agent.probes import PROBES, Context, Probe
 from kerege_agent.settings import BootSettings, PingSettings, Probes, ProbeSettings, RareSettings, Settings, TickSettings
 from kerege_wire import Body, Boot, Host, Ping, Tick, Traffic, kind_of
@@ -139,6 +139,20 @@ def test_intervals_are_jittered_by_a_tenth(world: World, jitter: float, seconds:
     assert len(world.delivered) == 1
     world.pass_s(0.2)
     run_until(world, scheduler, lambda: len(world.delivered) == 2)
+
+
+def test_a_tick_that_first_finds_the_internet_gone_is_soon_followed_by_another(world: World) -> None:
+    """Once for each outage, and not at the start, when nobody knows how long it has been so."""
+    results = ["offline", "online", "offline", "offline", "online"]
+    scheduler = world.scheduler({"tick": lambda context: [Tick(result=results[len(world.delivered)])]})
+    run_until(world, scheduler, lambda: len(world.delivered) == 1)
+    for apart_s in (60.0, 60.0, CONFIRM_S, 60.0):
+        before = len(world.delivered)
+        world.pass_s(apart_s - 0.1)
+        scheduler.step()
+        assert len(world.delivered) == before
+        world.pass_s(0.2)
+        run_until(world, scheduler, lambda before=before: len(world.delivered) == before + 1)  # type: ignore[misc]
 
 
 def test_real_jitter_differs_from_run_to_run() -> None:

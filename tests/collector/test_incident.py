@@ -72,6 +72,8 @@ class Village:
             self.since[center] = state, self.now_s
 
     def _keep(self, change: Change) -> None:
+        if change.what == CLOSED and change.incident.kind == OWN:
+            self.well_since_s = self.now_s  # as the clerk has it
         if change.incident.closed_s is None:
             self.incidents[change.incident.number] = change.incident
         else:
@@ -191,9 +193,50 @@ def test_three_power_cuts_over_a_day_are_not_one_cause() -> None:
 def test_when_nobody_at_all_is_heard_it_is_we_who_are_deaf() -> None:
     here = village()
     here.mute.update(here.scopes)
-    changes = here.run(600)
+    changes = here.run(7200)
     assert told(changes) == [(OPENED, (OWN, ""))]
     assert changes[0][1].incident.cause == NOBODY
+
+
+def test_after_we_were_deaf_the_others_have_time_to_be_heard_again() -> None:
+    here = village()
+    here.mute.update(here.scopes)
+    here.run(3600)
+    here.mute.discard("c1")
+    assert told(here.run(120)) == [(CLOSED, (OWN, ""))]
+    here.mute.clear()
+    assert here.run(1200) == []
+
+
+def test_where_nobody_is_heard_after_we_were_away_it_is_still_we() -> None:
+    """The collector is back, after longer than anybody counts as lately heard; no agent knows it."""
+    here = village()
+    here.mute.update(here.scopes)
+    here.now_s += 2400
+    here.well_since_s = here.now_s
+    assert told(here.run(3600)) == [(OPENED, (OWN, ""))]
+
+
+def test_a_morning_on_which_nobody_at_all_is_heard_is_ours_or_a_day_off() -> None:
+    here = village()
+    here.away.update(here.scopes)
+    here.mute.update(here.scopes)
+    here.now_s += 50_000
+    here.opened_s = here.now_s
+    ((at_s, change),) = here.run(7200)
+    assert (at_s, change.what, change.incident.cause) == (53_600, OPENED, NOBODY)
+
+
+def test_one_that_was_heard_before_the_others_came_is_out_itself() -> None:
+    """The first one in the morning loses its power before anybody else has come."""
+    here = village()
+    here.away.update(here.scopes)
+    here.mute.update(here.scopes)
+    here.now_s += 50_000
+    here.opened_s = here.now_s
+    here.arrived["c1"] = here.now_s
+    here.away.discard("c1")
+    assert told(here.run(600)) == [(OPENED, ("center", "c1"))]
 
 
 def test_our_own_trouble_is_told_once_and_nothing_about_them() -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from kerege_agent.clock import Reading
 from kerege_agent.probes import PROBES, SAMPLERS, Context, Probe, Sampler, failed
 from kerege_agent.probes.words import TIMEOUT, words_of
-from kerege_wire import Body
+from kerege_wire import Body, Tick
 
 JITTER: Final = 0.1
 """An interval is up to this share longer or shorter, so that PCs which are switched on together do not stay in step."""
@@ -24,6 +24,10 @@ FIRST_RUN_SPACING_S: Final = 5.0
 """Between the first runs of two probes, so that they do not measure each other. The boot record and the first tick do not wait."""
 
 FIRST_KINDS: Final = ("boot", "tick")
+
+CONFIRM_S: Final = 10.0
+"""A tick that first finds the Internet gone is followed by another so soon: people are told of an outage that two have seen, and one of
+seconds is not taken for one of a minute. It costs one more tick at each outage."""
 
 MAX_WAIT_S: Final = 5.0
 """Longest time between two steps."""
@@ -60,7 +64,7 @@ class _Run:
 
 @dataclass(slots=True)
 class _Line:
-    """One probe's timetable. ``interval_s`` None: it runs once. ``due_ms`` None: never again."""
+    """One probe's timetable. ``interval_s`` None: it runs once. ``due_ms`` None: never again. said: the last tick, of the Internet."""
 
     kind: str
     probe: Probe
@@ -68,6 +72,7 @@ class _Line:
     interval_s: float | None
     timeout_s: float
     due_ms: float | None
+    said: str | None = None
     run: _Run | None = None
     stuck: list[threading.Thread] = field(default_factory=list)
 
@@ -174,7 +179,16 @@ class Scheduler:
                 log.info("measure.thrown_away", extra={"fields": {"kind": line.kind, "slept_ms": int(slept_ms)}})
                 line.due_ms = min(line.due_ms or ended.mono_ms, ended.mono_ms)
                 return
+            self._confirm(line, bodies, ended)
             self._hand_over(bodies, ended)
+
+    @staticmethod
+    def _confirm(line: _Line, bodies: Sequence[Body], reading: Reading) -> None:
+        """Look again soon where the Internet has gone since the last tick."""
+        said = next((body.result for body in bodies if isinstance(body, Tick)), None)
+        if (line.said, said) == ("online", "offline") and line.due_ms is not None:
+            line.due_ms = min(line.due_ms, reading.mono_ms + CONFIRM_S * 1000)
+        line.said = said or line.said
 
     def _claim(self, run: _Run) -> bool:
         with self._lock:

@@ -16,7 +16,7 @@ from kerege_collector import incidents, outbox, verdict_tables, verdicts
 from kerege_collector.alarm import Alarm
 from kerege_collector.board import Board
 from kerege_collector.centers import Region
-from kerege_collector.incident import NOTED, Rules, Seen, World
+from kerege_collector.incident import CLOSED, NOTED, OWN, Rules, Seen, World
 from kerege_collector.incidents import scopes_of
 from kerege_collector.judge import Judge, counts_now
 from kerege_collector.ledger import Ledger
@@ -148,6 +148,8 @@ class Clerk:
             outbox.remind(connection, region, now_s)
             self._afflicted = incidents.centers_of(incidents.current(connection))
         for change in changes:
+            if change.what == CLOSED and change.incident.kind == OWN:
+                self._well_since_s = now_s
             if change.what != NOTED:
                 incident = change.incident
                 fields: dict[str, object] = {"what": change.what, "number": incident.number, "scope": " ".join(incident.scope)}

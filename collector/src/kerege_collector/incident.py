@@ -40,12 +40,13 @@ class Rules:
 
     A heartbeat of 60 s comes up to 66 s after the one before, and a tick over a bad link takes some seconds: silence counts after 1.35
     of them, so that a cut is told after 85 s at most. doubt_s: how long that waits for another library to be heard: proof that we hear.
+    down_for_s: what it says of itself counts after so long; its agent has looked twice by then.
     """
 
     silent_heartbeats: float = 1.35
     late_heartbeats: float = 1.12
     doubt_s: int = 66
-    down_for_s: int = 60
+    down_for_s: int = 25
     absent_after_s: int = 3600
     close_after_s: int = 180
     flap_openings: int = 4
@@ -131,9 +132,10 @@ class Out(NamedTuple):
 def step(world: World, open_incidents: Sequence[Incident], rules: Rules, numbers: Iterator[int]) -> list[Change]:
     """The changes of this moment. numbers: of new incidents."""
     out = {each.center: found for each in world.seen if (found := look(each, world, rules)) is not None}
-    own = world.own or (NOBODY if _nobody(world, out, rules) else "")
+    deaf = any(each.kind == OWN and each.cause == NOBODY for each in open_incidents)  # and so until somebody is heard
+    own = world.own or (NOBODY if _nobody(world, out, rules, deaf=deaf) else "")
     changes = list(_own(own, world, open_incidents, numbers))
-    if own:
+    if own or changes:  # once we hear again, the others need time to be heard: the caller's `World.well_since_s`
         return changes
     by_center = {each.center: each for each in world.seen}
     current = [_follow(each, by_center, out, world, rules) for each in open_incidents if each.scope[0] != OWN]
@@ -197,18 +199,28 @@ def _unheard(seen: Seen, heard_s: int, world: World, rules: Rules) -> Out | None
     return None
 
 
-def _nobody(world: World, out: Mapping[str, Out], rules: Rules) -> bool:
-    """Of those that should be heard nobody is, and they have not one provider in common: it is we who are deaf."""
-    heard = [
+def _nobody(world: World, out: Mapping[str, Out], rules: Rules, *, deaf: bool) -> bool:
+    """Nobody at all is heard although several of different providers should be: it is we who are deaf, or their common day off.
+
+    Who should be: those that were heard about when the last one was and did not say goodbye, and those that are absent today.
+    """
+    known = [each for each in world.seen if each.arrived_s is not None]
+    if any(_is_heard(each, world, rules) for each in known):
+        return False
+    if deaf or not any(found.ripe for found in out.values()):
+        return deaf
+    latest_s = max((each.arrived_s or 0 for each in known), default=0)
+    expected = [
         each
-        for each in world.seen
-        if each.arrived_s is not None and not each.away and world.now_s - each.arrived_s <= rules.hearing_s + rules.grace_s
+        for each in known
+        if (not each.away and latest_s - (each.arrived_s or 0) <= rules.hearing_s + rules.grace_s)
+        or (each.center in out and out[each.center].kind == ABSENT)
     ]
-    late = [each for each in heard if world.now_s - (each.arrived_s or 0) > each.heartbeat_s * rules.late_heartbeats]
-    providers = {each.scopes.get("provider") for each in heard}
-    return (
-        len(heard) >= rules.common_centers and len(late) == len(heard) and len(providers) > 1 and any(found.ripe for found in out.values())
-    )
+    return len(expected) >= rules.common_centers and len({each.scopes.get("provider") for each in expected}) > 1
+
+
+def _is_heard(seen: Seen, world: World, rules: Rules) -> bool:
+    return world.now_s - (seen.arrived_s or 0) <= seen.heartbeat_s * rules.late_heartbeats
 
 
 def _own(own: str, world: World, open_incidents: Iterable[Incident], numbers: Iterator[int]) -> Iterator[Change]:

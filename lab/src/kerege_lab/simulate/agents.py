@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from kerege_agent import estimate
+from kerege_agent.measure import CONFIRM_S
 from kerege_lab.simulate.truth import Timeline
 from kerege_lab.simulate.world import Place, Script, Span, World
 from kerege_wire import Ack, Body, Boot, Ping, Presence, Record, Report, Tick, encode_presence, encode_report
@@ -107,6 +108,7 @@ class Agent:
         self._birth = 0
         self._is_connected = False
         self._late_will: Publication | None = None
+        self._said: str | None = None
         self.made = 0
 
     def plan(self) -> Iterator[tuple[float, str, Span | None]]:
@@ -123,10 +125,9 @@ class Agent:
         for outage in self._script.outages:
             yield outage.start_s, "cut", outage
 
-    @property
-    def left(self) -> int:
-        """Records that no ack has named yet."""
-        return sum(len(run.spool) for run in self._runs)
+    def left(self, before_s: float) -> int:
+        """Records made before then that no ack has named yet."""
+        return sum(run.machine.on_s + kept.mono_s < before_s for run in self._runs for kept in run.spool.values())
 
     def keeps(self, epoch: str, seq: int) -> bool:
         """Has no ack named this record yet?"""
@@ -206,9 +207,11 @@ class Agent:
         """Ask whether the Internet is there, keep the answer, and say it where that is possible."""
         if life != self._life or not self._is_running:
             return []
-        agenda.add(time_s + self._jittered(HEARTBEAT_S), self, "tick", life)
         outage = self._outages.at(time_s)
         broken = BROKEN[outage.what] if outage else None
+        again_s = CONFIRM_S if broken and self._said == "online" else self._jittered(HEARTBEAT_S)
+        self._said = "offline" if broken else "online"
+        agenda.add(time_s + again_s, self, "tick", life)
         usual_ms = round(USUAL_MS[self._place.link] * self._chance.uniform(0.95, 1.3))
         if broken:
             self._keep(time_s, Tick(result="offline", broken=broken, rungs=RUNGS[broken]))
@@ -246,7 +249,7 @@ class Agent:
         epoch = f"{self._chance.getrandbits(48):012x}"[:8]
         self._runs = [run for run in self._runs if run.spool or run is before]
         self._runs.append(_Run(epoch, machine))
-        self._is_running, self._is_connected, self._birth = True, False, 0
+        self._is_running, self._is_connected, self._birth, self._said = True, False, 0, None
         told: dict[str, object] = {"stop": "first"}
         if before is not None:
             known = before.machine.offset_s
@@ -329,7 +332,7 @@ class Agent:
             each.sent_s = time_s
         records = tuple(Record(each.seq, int(machine.offset_s + each.mono_s), each.body) for each in kept)
         sent = int((time_s - self._runs[-1].machine.on_s) * 1000)
-        waiting = max(self.left - len(records), 0)
+        waiting = max(sum(len(each.spool) for each in self._runs) - len(records), 0)
         report = Report(run.epoch, sent, None, waiting, "now", machine.clock, machine.within_s, records)
         return Publication(topic(self._place.id, "report"), encode_report(report), retain=False)
 

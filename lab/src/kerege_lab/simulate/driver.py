@@ -29,6 +29,9 @@ JUDGED_EVERY_S: Final = 3600
 """In the field each minute. Verdicts come from the evidence alone, so that the last ones are the same; a minute of them costs as much as
 a hundred turns."""
 
+TOLD_WITHIN_S: Final = 300
+"""What was measured so shortly before the end may still be under way."""
+
 RETAINED_S: Final = 0.2
 """Of real time, until the broker has delivered what it retains to a collector that comes back."""
 
@@ -119,7 +122,7 @@ def run(world: World, directory: Path, tell: Callable[[int], None]) -> Iterator[
         office.service.clerk.step(world.last_s)
         office.service.postman.step()
         made = sum(agent.made for agent in agenda.agents.values())
-        left = sum(agent.left for agent in agenda.agents.values())
+        left = sum(agent.left(world.last_s - TOLD_WITHIN_S) for agent in agenda.agents.values())
         yield Ran(made, left, len(taken), time.monotonic() - started), office
 
 
@@ -195,8 +198,13 @@ class _House:
             self._office.close()
         elif not closed and not self._is_open:
             self._office.open()
+            wait_for(self._hears_ready, "the agents know that the collector is there")
             time.sleep(RETAINED_S)
         self._is_open = not closed
+
+    def _hears_ready(self) -> bool:
+        self._wire.hear(0.01)
+        return self._agenda.collector
 
     def _see_through(self, count: int) -> None:
         service = self._office.service

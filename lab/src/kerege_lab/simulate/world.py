@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 
 from kerege_collector.hours import Calendar
 
-BEGIN_S: Final = 1_788_840_000
+BEGIN_S: Final = 1_788_836_400
 """2026-09-08, a Tuesday, 08:00 in UTC+5: the first day, before anybody has opened."""
 
 DAY_S: Final = 86_400
-AFTERMATH_S: Final = 2 * 3600
+AFTERMATH_S: Final = 3 * 3600
 """How long the world goes on after its last judged second, so that machines start and late records come."""
 
 ZONE: Final = "Asia/Almaty"
