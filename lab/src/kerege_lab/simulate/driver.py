@@ -140,7 +140,7 @@ def busy_spans(world: World) -> list[tuple[int, int]]:
     """From the first library that gets ready each morning to the last that has closed."""
     calendars = {place.hours: world.calendars[place.id] for place in world.places.values()}
     found = []
-    for day in range(world.days + 1):
+    for day in range(world.last_day + 1):
         midnight_s = BEGIN_S - 8 * 3600 + day * DAY_S
         spans = [span for calendar in calendars.values() for span in calendar.open_spans(midnight_s, midnight_s + DAY_S)]
         if spans:

@@ -115,7 +115,17 @@ class World:
     @property
     def last_s(self) -> int:
         """The end of the world."""
-        return self.end_s + AFTERMATH_S
+        return BEGIN_S + self.last_day * DAY_S + AFTERMATH_S
+
+    @property
+    def last_day(self) -> int:
+        """The working day on which machines start once more."""
+        return last_day(self.days)
+
+
+def last_day(days: int) -> int:
+    """The first working day after so many; the first day of all is a Tuesday, and on Sundays nobody works."""
+    return days + 1 if (days + 1) % 7 == 6 else days
 
 
 def make(centers: int, days: int, seed: int) -> World:
@@ -220,7 +230,7 @@ def _darken(chance: random.Random, script: Script, dark: Span) -> None:
 
 def _live(chance: random.Random, script: Script, place: Place, calendar: Calendar, days: int) -> None:
     """All days of one library."""
-    for day in range(days + 1):
+    for day in range(last_day(days) + 1):
         midnight_s = BEGIN_S - 8 * 3600 + day * DAY_S
         opens = calendar.open_spans(midnight_s, midnight_s + DAY_S)
         if not opens or (0 < day < days and chance.random() < ABSENT):
@@ -230,7 +240,7 @@ def _live(chance: random.Random, script: Script, place: Place, calendar: Calenda
         off_s = opens[-1][1] + chance.randint(0, 900)
         for pause_s, again_s in [(first[1], second[0]) for first, second in pairwise(opens)]:
             script.naps.append(Span(pause_s + chance.randint(10, 120), again_s - chance.randint(20, 200), "lunch"))
-        _work(chance, script, (on_s, off_s), quiet=day in {0, days})
+        _work(chance, script, (on_s, off_s), quiet=day == 0 or day >= days)
         if day < days:
             _weather(chance, script, (on_s, off_s), place)
 

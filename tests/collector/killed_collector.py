@@ -1,0 +1,134 @@
+"""A quarter of an hour in the life of a collector, in a process that ends itself (SIGKILL) at a chosen step.
+
+    python -m tests.collector.killed_collector SETTINGS PROGRESS STEP
+
+Four libraries tick each minute, and one of them is silent for six. Everything from the evidence on is the product's: ledger, judge, store,
+incidents, outbox, sender. PROGRESS holds the time of the step that is under way: a collector that starts again goes on there. STEP "none"
+lives to the end.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from kerege_collector import incidents, outbox, verdict_tables, verdicts
+from kerege_collector.board import Board
+from kerege_collector.centers import load_region
+from kerege_collector.clerk import Clerk, Desk
+from kerege_collector.incident import CLOSED, OPENED
+from kerege_collector.judge import Judge
+from kerege_collector.ledger import Ledger
+from kerege_collector.opening import ledger_database
+from kerege_collector.outbox import LedgerOutbox
+from kerege_collector.postman import Postman
+from kerege_collector.settings import load
+from kerege_collector.stores import Row
+from kerege_collector.stores.sqlite import SqliteStore
+from kerege_collector.witness import Witness
+from kerege_wire import Record, Report, Tick
+
+T: Final = 1_795_500_000
+MINUTES: Final = 17
+CENTERS: Final = ("aa", "bb", "cc", "dd")
+MUTE: Final = "bb"
+SILENT: Final = range(6, 12)
+STEP_S: Final = 10
+EPOCH: Final = "epochAAA"
+
+
+class Dying:
+    """Makes a function die: before or after its turn that counts."""
+
+    def __init__(self, owner: Any, name: str, *, after: bool, counts: Callable[[Any], bool] = lambda _: True, turn: int = 1) -> None:
+        self._left = turn
+        whole = getattr(owner, name)
+
+        def dying(*arguments: Any, **more: Any) -> Any:
+            if not after and counts(arguments):
+                self._count()
+            found = whole(*arguments, **more)
+            if after and counts(found):
+                self._count()
+            return found
+
+        setattr(owner, name, dying)
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def has(what: str) -> Callable[[Any], bool]:
+    return lambda changes: any(change.what == what for change in changes)
+
+
+def has_notice(arguments: Any) -> bool:
+    """Of a function that is called with the transaction: is there a notice in it?"""
+    return arguments[0].execute(sa.select(verdict_tables.notice.c.id)).first() is not None
+
+
+def tells(what: str) -> Callable[[Any], bool]:
+    """Of `outbox.tell`, which returns nothing: looked at as it is called."""
+    return lambda arguments: has(what)(arguments[2])
+
+
+STEPS: Final[dict[str, Callable[[], object]]] = {
+    "none": lambda: None,
+    "before-the-judge": lambda: Dying(Judge, "step", after=False, turn=4),
+    "verdicts-not-committed": lambda: Dying(verdicts, "write", after=True, turn=10),
+    "points-not-yet-due": lambda: Dying(verdicts, "due", after=True, turn=10),
+    "between-two-centers": lambda: Dying(Judge, "_judge", after=False, turn=11),
+    "before-the-points": lambda: Dying(Clerk, "_points_due", after=False, turn=4),
+    "points-written-and-still-due": lambda: Dying(SqliteStore, "write_states", after=True, turn=8),
+    "incident-without-its-notice": lambda: Dying(incidents, "advance", after=True, counts=has(OPENED)),
+    "notice-not-begun": lambda: Dying(outbox, "tell", after=False, counts=tells(OPENED)),
+    "incident-not-committed": lambda: Dying(outbox, "remind", after=False, counts=has_notice),
+    "before-the-sending": lambda: Dying(LedgerOutbox, "due", after=True, counts=bool),
+    "marked-as-being-sent": lambda: Dying(LedgerOutbox, "sending", after=True),
+    "handed-over-and-not-noted": lambda: Dying(LedgerOutbox, "taken", after=False),
+    "taken-and-not-sent": lambda: Dying(LedgerOutbox, "sent", after=False),
+    "sent": lambda: Dying(LedgerOutbox, "sent", after=True),
+    "end-without-its-notice": lambda: Dying(incidents, "advance", after=True, counts=has(CLOSED)),
+    "end-handed-over-and-not-noted": lambda: Dying(LedgerOutbox, "taken", after=False, turn=2),
+}
+
+
+def live(settings_file: Path, progress: Path) -> None:
+    """From the minute that is under way to the last."""
+    settings = load(settings_file)
+    region = load_region(settings.centers_file)
+    now_s = T
+    ledger = Ledger(ledger_database(settings))
+    board = Board(lambda: region.centers)
+    board.restore(ledger.snapshots())
+    witness = Witness(ledger.runs, lambda: region)
+    begin_s = int(progress.read_text()) if progress.exists() else T
+    store = SqliteStore(settings.records_path, retention_days=400)
+    clerk = Clerk(Desk(ledger, store, board, lambda: region, lambda: ""), now_s=lambda: now_s)
+    postman = Postman(ledger, lambda: region, is_well=lambda: True, now_s=lambda: now_s)
+    for now_s in range(begin_s, T + MINUTES * 60, STEP_S):
+        minute, second = divmod(now_s - T, 60)
+        if second == 0 and (now_s > begin_s or not progress.exists()):
+            for center in CENTERS:
+                if center != MUTE or minute not in SILENT:
+                    body = Tick(result="online")
+                    board.report(center, Report(EPOCH, records=(Record(minute + 1, now_s, body),)), now_s)
+                    witness.take([Row(center, EPOCH, minute + 1, now_s, "tick", "synced", None, body, now_s)])
+            ledger.commit([], [], board.snapshots(), now_s, findings=witness.findings())
+            witness.committed()
+        progress.write_text(str(now_s))
+        if second == 0:
+            clerk.step(now_s)
+        clerk.watch(now_s)
+        postman.step()
+
+
+if __name__ == "__main__":
+    STEPS[sys.argv[3]]()
+    live(Path(sys.argv[1]), Path(sys.argv[2]))

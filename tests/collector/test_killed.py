@@ -1,0 +1,93 @@
+"""kill -9 in every step from the evidence to a notice that somebody has: nothing is lost, and nothing is told twice without saying so."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+import sqlalchemy as sa
+
+from kerege_collector import verdict_tables as tables
+from kerege_collector import verdicts
+from kerege_collector.ledger import Ledger
+from tests.collector import receivers
+from tests.collector.killed_collector import CENTERS, MINUTES, STEPS, T
+from tests.collector.receivers import Hook
+from tests.places import Place
+
+MAY_REPEAT: Final = "You may have received this message before"
+
+TWICE: Final = {"handed-over-and-not-noted": [False, True, False], "end-handed-over-and-not-noted": [False, False, True]}
+"""Whoever dies between a delivery and the note of it cannot know: it is told again, and says so."""
+
+DOUBTFUL: Final = {"marked-as-being-sent": [True, False]}
+"""Whoever dies before a delivery that it has announced cannot know either: it is told once, and says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a collector leaves. incidents: scope, name, kind, since, is it over; notices: kind and state, in order; points: of the store."""
+
+    intervals: dict[str, list[tuple[int, int, str, str | None]]]
+    incidents: list[tuple[str, str, str, int, bool]]
+    notices: list[tuple[str, str]]
+    points: set[tuple[Any, ...]]
+    points_due: int
+
+
+def begin(place: Place, hook: Hook) -> list[str]:
+    """The command line of a collector here, but for the step at which it dies."""
+    (place.directory / "desk.urls").write_text(hook.url() + "\n")
+    (place.directory / "desk.urls").chmod(0o600)
+    centers = "".join(f'[[center]]\nid = "{name}"\nlink = {{ kind = "geo", provider = "p-{name}" }}\n' for name in CENTERS)
+    settings = place.settings_file(
+        f'zone = "Asia/Almaty"\n[[contact]]\nid = "desk"\nlanguage = "en"\naddresses_file = "desk.urls"\n{centers}'
+    )
+    return [sys.executable, "-m", "tests.collector.killed_collector", str(settings), str(place.directory / "progress")]
+
+
+def left(place: Place) -> Life:
+    ledger = Ledger(place.open())
+    incident, notice = tables.incident, tables.notice
+    with ledger.transaction() as connection:
+        found = {center: verdicts.read(connection, center, T, T + MINUTES * 60) for center in CENTERS}
+        incidents = connection.execute(sa.select(incident).order_by(incident.c.id)).all()
+        notices = connection.execute(sa.select(notice).order_by(notice.c.id)).all()
+        due = len(connection.execute(sa.select(tables.points_due)).all())
+    ledger.close()
+    with closing(sqlite3.connect(place.directory / "records.db")) as records:
+        points = set(records.execute("SELECT center, time, state_text, cause_text FROM states").fetchall())
+    return Life(
+        {center: [(each.start_s, each.end_s, each.state, each.cause) for each in intervals] for center, intervals in found.items()},
+        [(row.scope, row.name, row.kind, row.since_s, row.closed_s is not None) for row in incidents],
+        [(row.kind, row.state) for row in notices],
+        points,
+        due,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Life:
+    place = Place(tmp_path_factory.mktemp("undisturbed"))
+    with receivers.hook() as hook:
+        subprocess.run([*begin(place, hook), "none"], check=True, timeout=120)
+        assert [MAY_REPEAT in body["message"] for body in hook.bodies] == [False, False]
+    life = left(place)
+    assert life.incidents == [("center", "bb", "silent", T + 300, True)]
+    assert life.notices == [("opened", "sent"), ("closed", "sent")]
+    assert (len(life.points), life.points_due) == (len(CENTERS) * MINUTES, 0)
+    return life
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "none"])
+def test_killed_there_it_goes_on_as_if_nothing_had_been(place: Place, hook: Hook, undisturbed: Life, step: str) -> None:
+    command = begin(place, hook)
+    killed = subprocess.run([*command, step], check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    subprocess.run([*command, "none"], check=True, timeout=120)
+    assert left(place) == undisturbed
+    assert [MAY_REPEAT in body["message"] for body in hook.bodies] == (TWICE | DOUBTFUL).get(step, [False, False])
