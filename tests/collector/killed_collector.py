@@ -1,15 +1,11 @@
 """A quarter of an hour in the life of a collector, in a process that ends itself (SIGKILL) at a chosen step.
 
-    python -m tests.collector.killed_collector SETTINGS PROGRESS STEP
-
 Four libraries tick each minute, and one of them is silent for six. Everything from the evidence on is the product's: ledger, judge, store,
-incidents, outbox, sender. PROGRESS holds the time of the step that is under way: a collector that starts again goes on there. STEP "none"
-lives to the end.
+incidents, outbox, sender. Its progress is the time of the turn that is under way: a collector that starts again goes on there.
 """
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -99,8 +95,9 @@ STEPS: Final[dict[str, Callable[[], object]]] = {
 }
 
 
-def live(settings_file: Path, progress: Path) -> None:
-    """From the minute that is under way to the last."""
+def live(step: str, settings_file: Path, progress: Path) -> None:
+    """From what is under way to the end, or to where it dies."""
+    STEPS[step]()
     settings = load(settings_file)
     region = load_region(settings.centers_file)
     now_s = T
@@ -127,8 +124,3 @@ def live(settings_file: Path, progress: Path) -> None:
             clerk.step(now_s)
         clerk.watch(now_s)
         postman.step()
-
-
-if __name__ == "__main__":
-    STEPS[sys.argv[3]]()
-    live(Path(sys.argv[1]), Path(sys.argv[2]))
