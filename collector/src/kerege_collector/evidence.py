@@ -20,6 +20,47 @@ BEGINNING: Final = 0
 FAR: Final = 1 << 40
 """Beyond all times that records may have."""
 
+MAX_BOUND: Final = 500
+"""Bound variables of a statement have a limit."""
+
+# asked of each center each minute, or of each batch: built once
+_CENTER: Final = sa.bindparam("center", type_=sa.Text)
+_TIME_S: Final = sa.bindparam("time_s", type_=sa.BigInteger)
+_START_S: Final = sa.bindparam("start_s", type_=sa.BigInteger)
+_END_S: Final = sa.bindparam("end_s", type_=sa.BigInteger)
+_DIRTY: Final = sa.select(tables.dirty)
+_DIRTY_OF: Final = _DIRTY.where(tables.dirty.c.center.in_(sa.bindparam("centers", expanding=True)))
+_CLEAN: Final = sa.delete(tables.dirty).where(tables.dirty.c.center == _CENTER)
+_SKETCH: Final = sa.select(tables.quality.c.sketch).where(
+    tables.quality.c.center == _CENTER, tables.quality.c.day == sa.bindparam("day"), tables.quality.c.open == sa.bindparam("open")
+)
+_MINE: Final = tables.run.c.center == _CENTER
+_RUNS_OF_EPOCH: Final = sa.select(tables.run).where(_MINE, tables.run.c.epoch == sa.bindparam("epoch", type_=sa.Text))
+_FIRST_S: Final = sa.select(sa.func.min(tables.run.c.first_s)).where(_MINE)
+_LATEST: Final = sa.select(tables.run).where(_MINE).order_by(tables.run.c.alive_s.desc(), tables.run.c.first_seq.desc()).limit(1)
+_ALIVE_BEFORE: Final = sa.select(sa.func.max(tables.run.c.alive_s)).where(_MINE, tables.run.c.alive_s < _TIME_S)
+_FIRST_AFTER: Final = sa.select(sa.func.min(tables.run.c.first_s)).where(_MINE, tables.run.c.first_s > _TIME_S)
+_COVERING: Final = (
+    sa.select(tables.run.c.epoch)
+    .where(_MINE, tables.run.c.first_s <= _TIME_S, tables.run.c.alive_s >= _TIME_S, tables.run.c.state.is_not(None))
+    .limit(1)
+)
+_RUNS: Final = sa.select(tables.run).where(_MINE, tables.run.c.alive_s >= _START_S, tables.run.c.first_s <= _END_S)
+_STARTS: Final = sa.select(tables.start).where(tables.start.c.center == _CENTER, tables.start.c.time_s >= _START_S)
+_GOODBYES: Final = sa.select(tables.goodbye).where(
+    tables.goodbye.c.center == _CENTER, tables.goodbye.c.time_s >= _START_S, tables.goodbye.c.time_s <= _END_S
+)
+_BAD: Final = sa.select(tables.bad).where(tables.bad.c.center == _CENTER, tables.bad.c.time_s >= _START_S, tables.bad.c.time_s <= _END_S)
+_CORRECTIONS: Final = (
+    sa.select(verdict_tables.correction)
+    .where(
+        verdict_tables.correction.c.center == _CENTER,
+        verdict_tables.correction.c.start_s < _END_S,
+        verdict_tables.correction.c.end_s > _START_S,
+    )
+    .order_by(verdict_tables.correction.c.id)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Dirty:
@@ -60,74 +101,55 @@ def touch(connection: sa.Connection, spans: dict[str, tuple[int, int, str]]) -> 
 
 def dirty(connection: sa.Connection, centers: Iterable[str] | None = None) -> dict[str, Dirty]:
     """The spans that wait, of these centers or of all."""
-    wanted = sa.select(tables.dirty)
     names = None if centers is None else list(centers)
-    if names is not None and len(names) < 500:  # bound variables have a limit
-        wanted = wanted.where(tables.dirty.c.center.in_(names))
-    return {row.center: Dirty(row.start_s, row.end_s, row.why) for row in connection.execute(wanted)}
+    few = names is not None and len(names) < MAX_BOUND
+    found = connection.execute(_DIRTY_OF, {"centers": names}) if few else connection.execute(_DIRTY)
+    return {row.center: Dirty(row.start_s, row.end_s, row.why) for row in found}
 
 
 def clean(connection: sa.Connection, center: str) -> None:
     """The verdicts have looked."""
-    connection.execute(sa.delete(tables.dirty).where(tables.dirty.c.center == center))
+    connection.execute(_CLEAN, {"center": center})
 
 
 def runs_of(connection: sa.Connection, center: str, epoch: str) -> list[Run]:
     """The runs of one epoch."""
-    run = tables.run.c
-    return [_run(row) for row in connection.execute(sa.select(tables.run).where(run.center == center, run.epoch == epoch))]
+    return [_run(row) for row in connection.execute(_RUNS_OF_EPOCH, {"center": center, "epoch": epoch})]
 
 
 def first_and_last(connection: sa.Connection, center: str) -> tuple[int, Run] | None:
     """When a center was first measured, and its latest run; None where it never was."""
-    run = tables.run.c
-    first_s = connection.execute(sa.select(sa.func.min(run.first_s)).where(run.center == center)).scalar_one()
-    if first_s is None:
-        return None
-    latest = sa.select(tables.run).where(run.center == center).order_by(run.alive_s.desc(), run.first_seq.desc()).limit(1)
-    return first_s, _run(connection.execute(latest).one())
+    first_s = connection.execute(_FIRST_S, {"center": center}).scalar_one()
+    return None if first_s is None else (first_s, _run(connection.execute(_LATEST, {"center": center}).one()))
 
 
 def widened(connection: sa.Connection, center: str, span: Dirty, heartbeat_s: int) -> tuple[int, int]:
     """The span with all seconds of which its evidence may speak: as far as the evidence next to it on either side."""
     held_s = max(int(heartbeat_s * HELD_HEARTBEATS), PAIR_S * 2)
-    run = tables.run.c
     early_s, late_s = span.start_s - held_s, span.end_s + held_s
-    mine = sa.select(sa.func.max(run.alive_s)).where(run.center == center)
     if not _covers(connection, center, early_s):
-        before_s = connection.execute(mine.where(run.alive_s < early_s)).scalar_one()
+        before_s = connection.execute(_ALIVE_BEFORE, {"center": center, "time_s": early_s}).scalar_one()
         early_s = BEGINNING if before_s is None else before_s
     if not _covers(connection, center, late_s):
-        after_s = connection.execute(sa.select(sa.func.min(run.first_s)).where(run.center == center, run.first_s > late_s)).scalar_one()
+        after_s = connection.execute(_FIRST_AFTER, {"center": center, "time_s": late_s}).scalar_one()
         late_s = FAR if after_s is None else after_s
     return early_s, late_s
 
 
 def load(connection: sa.Connection, center: str, start_s: int, end_s: int, *, heartbeat_s: int, standing: Iterable[Standing]) -> Evidence:
     """All evidence that may speak for a second of [start_s, end_s)."""
-    run, start, goodbye, bad = tables.run.c, tables.start.c, tables.goodbye.c, tables.bad.c
     margin_s = int(heartbeat_s * (1 + ALONE_HEARTBEATS))
-    before_s = connection.execute(
-        sa.select(sa.func.max(run.alive_s)).where(run.center == center, run.alive_s < start_s - margin_s)
-    ).scalar_one()
-    after_s = connection.execute(
-        sa.select(sa.func.min(run.first_s)).where(run.center == center, run.first_s > end_s + margin_s)
-    ).scalar_one()
+    before_s = connection.execute(_ALIVE_BEFORE, {"center": center, "time_s": start_s - margin_s}).scalar_one()
+    after_s = connection.execute(_FIRST_AFTER, {"center": center, "time_s": end_s + margin_s}).scalar_one()
     early_s = start_s - margin_s if before_s is None else before_s
     late_s = end_s + margin_s if after_s is None else after_s
-    runs = connection.execute(sa.select(tables.run).where(run.center == center, run.alive_s >= early_s, run.first_s <= late_s))
-    starts = connection.execute(sa.select(tables.start).where(start.center == center, start.time_s >= early_s))
-    said = connection.execute(
-        sa.select(tables.goodbye).where(goodbye.center == center, goodbye.time_s >= early_s, goodbye.time_s <= late_s)
-    )
-    signs = connection.execute(
-        sa.select(tables.bad).where(bad.center == center, bad.time_s >= start_s - 2 * PAIR_S, bad.time_s <= end_s + 2 * PAIR_S)
-    )
+    around = {"center": center, "start_s": early_s, "end_s": late_s}
+    nearby = {"center": center, "start_s": start_s - 2 * PAIR_S, "end_s": end_s + 2 * PAIR_S}
     return Evidence(
-        runs=[_run(row) for row in runs],
-        starts=[_start(row) for row in starts],
-        goodbyes=[Goodbye(row.epoch, row.time_s, row.why) for row in said],
-        bad=[Bad(row.time_s, row.why, row.strong) for row in signs],
+        runs=[_run(row) for row in connection.execute(_RUNS, around)],
+        starts=[_start(row) for row in connection.execute(_STARTS, {"center": center, "start_s": early_s})],
+        goodbyes=[Goodbye(row.epoch, row.time_s, row.why) for row in connection.execute(_GOODBYES, around)],
+        bad=[Bad(row.time_s, row.why, row.strong) for row in connection.execute(_BAD, nearby)],
         corrections=corrections(connection, center, start_s, end_s),
         standing=list(standing),
         heartbeat_s=heartbeat_s,
@@ -136,15 +158,12 @@ def load(connection: sa.Connection, center: str, start_s: int, end_s: int, *, he
 
 def corrections(connection: sa.Connection, center: str, start_s: int, end_s: int) -> list[Correction]:
     """What people have corrected in a span, in the order in which they did."""
-    table = verdict_tables.correction
-    wanted = sa.select(table).where(table.c.center == center, table.c.start_s < end_s, table.c.end_s > start_s).order_by(table.c.id)
-    return [Correction(row.start_s, row.end_s, row.state, row.cause) for row in connection.execute(wanted)]
+    found = connection.execute(_CORRECTIONS, {"center": center, "start_s": start_s, "end_s": end_s})
+    return [Correction(row.start_s, row.end_s, row.state, row.cause) for row in found]
 
 
 def _covers(connection: sa.Connection, center: str, time_s: int) -> bool:
-    run = tables.run.c
-    wanted = sa.select(run.epoch).where(run.center == center, run.first_s <= time_s, run.alive_s >= time_s, run.state.is_not(None)).limit(1)
-    return connection.execute(wanted).first() is not None
+    return connection.execute(_COVERING, {"center": center, "time_s": time_s}).first() is not None
 
 
 def _put_goodbye(connection: sa.Connection, center: str, birth: int, goodbye: Goodbye) -> None:
@@ -156,9 +175,7 @@ def _put_goodbye(connection: sa.Connection, center: str, birth: int, goodbye: Go
 
 
 def _add_quality(connection: sa.Connection, key: dict[str, Any], quality: Quality) -> None:
-    column = tables.quality.c
-    wanted = sa.select(column.sketch).where(*(column[name] == value for name, value in key.items()))
-    text = connection.execute(wanted).scalar_one_or_none()
+    text = connection.execute(_SKETCH, key).scalar_one_or_none()
     total = Quality.from_json(text) if text else Quality()
     total.merge(quality)
     put(connection, tables.quality, [{**key, "sketch": total.to_json()}])

@@ -42,11 +42,24 @@ class Judged(NamedTuple):
     heartbeat_s: int
 
 
+# asked of each center each minute: built once
+_START_S: Final = sa.bindparam("start_s", type_=sa.BigInteger)
+_END_S: Final = sa.bindparam("end_s", type_=sa.BigInteger)
+_MINE: Final = tables.interval.c.center == sa.bindparam("center", type_=sa.Text)
+_IN_ORDER: Final = sa.select(tables.interval).where(_MINE).order_by(tables.interval.c.start_s)
+_WITHIN: Final = _IN_ORDER.where(tables.interval.c.start_s < _END_S, tables.interval.c.end_s > _START_S)
+_TOUCHING: Final = _IN_ORDER.where(tables.interval.c.start_s <= _END_S, tables.interval.c.end_s >= _START_S)
+_SAID_UNTIL: Final = sa.select(sa.func.max(tables.interval.c.end_s)).where(_MINE)
+_JUDGED_BY: Final = (
+    sa.select(tables.judged_by)
+    .where(tables.judged_by.c.center == sa.bindparam("center", type_=sa.Text))
+    .order_by(tables.judged_by.c.since_s)
+)
+
+
 def judged_by(connection: sa.Connection, center: str) -> list[Judged]:
     """By which settings a center was and is judged, the oldest first."""
-    column = tables.judged_by.c
-    wanted = sa.select(tables.judged_by).where(column.center == center).order_by(column.since_s)
-    return [Judged(row.since_s, row.settings, row.heartbeat_s) for row in connection.execute(wanted)]
+    return [Judged(row.since_s, row.settings, row.heartbeat_s) for row in connection.execute(_JUDGED_BY, {"center": center})]
 
 
 def judge_by(connection: sa.Connection, center: str, settings: Judged) -> None:
@@ -56,16 +69,14 @@ def judge_by(connection: sa.Connection, center: str, settings: Judged) -> None:
 
 def said_until(connection: sa.Connection, center: str) -> int | None:
     """Up to when there are verdicts; None where there is none."""
-    column = tables.interval.c
-    found: int | None = connection.execute(sa.select(sa.func.max(column.end_s)).where(column.center == center)).scalar_one()
+    found: int | None = connection.execute(_SAID_UNTIL, {"center": center}).scalar_one()
     return found
 
 
 def read(connection: sa.Connection, center: str, start_s: int, end_s: int) -> list[Interval]:
     """The verdicts on [start_s, end_s), clipped to it."""
-    column = tables.interval.c
-    wanted = sa.select(tables.interval).where(column.center == center, column.start_s < end_s, column.end_s > start_s)
-    return [_clipped(_interval(row), start_s, end_s) for row in connection.execute(wanted.order_by(column.start_s))]
+    rows = connection.execute(_WITHIN, {"center": center, "start_s": start_s, "end_s": end_s})
+    return [_clipped(_interval(row), start_s, end_s) for row in rows]
 
 
 def around(connection: sa.Connection, center: str, time_s: int) -> list[Interval]:
@@ -78,9 +89,7 @@ def around(connection: sa.Connection, center: str, time_s: int) -> list[Interval
 def write(connection: sa.Connection, center: str, found: Sequence[Interval], said_s: int, why: str) -> list[tuple[int, int]]:
     """Let these intervals be what we say of their span; returns the parts that are revised."""
     start_s, end_s = found[0].start_s, found[-1].end_s
-    column = tables.interval.c
-    wanted = sa.select(tables.interval).where(column.center == center, column.start_s <= end_s, column.end_s >= start_s)
-    rows = connection.execute(wanted.order_by(column.start_s)).all()
+    rows = connection.execute(_TOUCHING, {"center": center, "start_s": start_s, "end_s": end_s}).all()
     before = [_interval(row) for row in rows]
     overlapping = [_clipped(each, start_s, end_s) for each in before if each.start_s < end_s and each.end_s > start_s]
     changed = differences(overlapping, found)

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _bench_ingest(benches.add_parser("ingest", help="reports a second from broker to store, and what they cost the collector"))
     _bench_agent(benches.add_parser("agent", help="memory, CPU and disk writes of a steady agent"))
     _bench_verdicts(benches.add_parser("verdicts", help="the ledger of a year, and the time to revise it by a backlog of three weeks"))
+    _bench_ratio(benches.add_parser("verdicts-ratio", help="the collector's CPU time with verdicts and without, under the same load"))
     _fuzz(commands.add_parser("fuzz", help="feed the readers and the admission damaged messages for a while"))
     return parser
 
@@ -142,6 +143,19 @@ def _bench_verdicts(parser: argparse.ArgumentParser) -> None:
         from kerege_lab.bench.verdicts import run
 
         return run(centers=options.centers, days=options.days, seed=options.seed, as_json=options.json)
+
+    _with_json(parser, run)
+
+
+def _bench_ratio(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reports", type=int, default=50_000, metavar="N", help="of each flood (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=3, metavar="N", help="how many floods of each kind (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=5.0, metavar="M", help="how long the steady load (default: %(default)s)")
+
+    def run(options: argparse.Namespace) -> int:
+        from kerege_lab.bench.verdicts_ratio import run
+
+        return run(reports=options.reports, pairs=options.pairs, minutes=options.minutes, as_json=options.json)
 
     _with_json(parser, run)
 

@@ -73,6 +73,16 @@ def run(store: str, reports: int, seconds: float | None = None, *, as_json: bool
     return 0 if figures["within_bars"] else 1
 
 
+def cpu_s_per_1000(store: str, reports: int, kind: type[Collector]) -> float:
+    """CPU seconds of this collector for a thousand of so many reports. Raises ServerError where one is lost."""
+    with TemporaryDirectory(prefix="kerege-bench-") as directory, _house(Path(directory), store, kind) as house:
+        looks, published = _measure(house, reports, None, quiet=True)
+        figures = _figures(store, looks, published, house.count())
+    if figures["lost"]:
+        raise ServerError(f"{figures['lost']} of {published} reports are lost")
+    return float(figures["cpu_s_per_1000"])
+
+
 @dataclass(frozen=True, slots=True)
 class _House:
     """What runs during the measurement."""
@@ -107,7 +117,7 @@ def _samples(url: str) -> list[tuple[str, dict[str, str], float]]:
 
 
 @contextmanager
-def _house(directory: Path, store: str) -> Iterator[_House]:
+def _house(directory: Path, store: str, kind: type[Collector] = Collector) -> Iterator[_House]:
     broker = Mosquitto(directory / "broker", max_queued=0)
     database = Influxd(directory / "influxd") if store == "influx" else None
     servers: list[Server] = [broker, *([database] if database else [])]
@@ -118,7 +128,7 @@ def _house(directory: Path, store: str) -> Iterator[_House]:
         section = influx_store(database.target, home) if database else None
         settings = merged(collector_settings(Access(broker.port), home, port=free_port(), store=section), {"clock": {"trust": "always"}})
         centers = [Center(center_name(number), district=f"District {number % 15}", link="geo") for number in range(CENTERS)]
-        with Collector(home, settings, centers) as collector:
+        with kind(home, settings, centers) as collector:
             yield _House(directory, broker, collector, database)
     finally:
         for server in reversed(servers):
