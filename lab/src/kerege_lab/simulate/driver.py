@@ -32,9 +32,6 @@ a hundred turns."""
 TOLD_WITHIN_S: Final = 300
 """What was measured so shortly before the end may still be under way."""
 
-RETAINED_S: Final = 0.2
-"""Of real time, until the broker has delivered what it retains to a collector that comes back."""
-
 
 class Sent(NamedTuple):
     """A report, by its center, epoch and last record."""
@@ -199,7 +196,6 @@ class _House:
         elif not closed and not self._is_open:
             self._office.open()
             wait_for(self._hears_ready, "the agents know that the collector is there")
-            time.sleep(RETAINED_S)
         self._is_open = not closed
 
     def _hears_ready(self) -> bool:
@@ -217,6 +213,7 @@ class _House:
         """However fast a world is, no ack is late by a turn."""
 
         def is_answered() -> bool:
+            self._see_through(0)  # what the broker retains may have come in the place of a report
             self._wire.hear(0.01)
             return not any(self._agenda.agents[each.center].keeps(each.epoch, each.seq) for each in self._unanswered)
 
