@@ -79,17 +79,18 @@ def run(*, reports: int, pairs: int, minutes: float, as_json: bool) -> int:
 def steady(minutes: float) -> tuple[float, float]:
     """CPU seconds a minute with verdicts and without."""
     with TemporaryDirectory(prefix="kerege-bench-") as directory, ExitStack() as stack:
-        houses = [stack.enter_context(_house(Path(directory) / kind.__name__, kind)) for kind in (Collector, Unjudging)]
+        houses = [stack.enter_context(house(Path(directory) / kind.__name__, kind)) for kind in (Collector, Unjudging)]
         clients = [client for _, client in houses]
-        _feed(clients, SETTLE_S)
+        feed(clients, SETTLE_S)
         before = [_cpu_s(collector) for collector, _ in houses]
-        _feed(clients, minutes * 60)
+        feed(clients, minutes * 60)
         with_s, without_s = (_cpu_s(collector) - used_s for (collector, _), used_s in zip(houses, before, strict=True))
     return with_s / minutes, without_s / minutes
 
 
 @contextmanager
-def _house(directory: Path, kind: type[Collector]) -> Iterator[tuple[Collector, mqtt.Client]]:
+def house(directory: Path, kind: type[Collector]) -> Iterator[tuple[Collector, mqtt.Client]]:
+    """A collector with a broker of its own, and a client that publishes to it."""
     with Mosquitto(directory / "broker") as broker:
         home = directory / "collector"
         settings = merged(collector_settings(Access(broker.port), home, port=free_port()), {"clock": {"trust": "always"}})
@@ -105,7 +106,7 @@ def _house(directory: Path, kind: type[Collector]) -> Iterator[tuple[Collector, 
                 client.loop_stop()
 
 
-def _feed(clients: list[mqtt.Client], seconds: float) -> None:
+def feed(clients: list[mqtt.Client], seconds: float) -> None:
     """Every center ticks once a minute, one after the other."""
     epoch = secrets.token_urlsafe(6)
     started = time.monotonic()

@@ -1,0 +1,32 @@
+"""The benchmark compares the collector with one that is the same but for its verdicts."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from kerege_lab.bench import verdicts_ratio
+from kerege_lab.bench.ingest import cpu_s_per_1000
+from kerege_lab.bench.verdicts_ratio import Unjudging
+from kerege_lab.house import Collector
+
+
+def test_both_take_in_a_flood_and_lose_nothing() -> None:
+    for kind in (Collector, Unjudging):
+        assert cpu_s_per_1000("sqlite", 12_000, kind) > 0
+
+
+def test_the_one_without_verdicts_stores_and_judges_nothing(tmp_path: Path) -> None:
+    counted = {}
+    for kind in (Collector, Unjudging):
+        directory = tmp_path / kind.__name__
+        with verdicts_ratio.house(directory, kind) as (_, client):
+            verdicts_ratio.feed([client], 5.0)
+            verdicts_ratio.feed([], 2.0)
+        home = directory / "collector"
+        with closing(sqlite3.connect(home / "records.db")) as records:
+            stored = records.execute("SELECT count(*) FROM records").fetchone()[0]
+        with closing(sqlite3.connect(home / "ledger.db")) as ledger:
+            counted[kind] = stored, *(ledger.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("run", "known"))
+    assert counted[Unjudging] == (4, 0, 0)
+    assert counted[Collector][0] == 4
+    assert counted[Collector][1] > 0
