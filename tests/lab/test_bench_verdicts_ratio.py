@@ -8,6 +8,7 @@ from kerege_lab.bench import verdicts_ratio
 from kerege_lab.bench.ingest import cpu_s_per_1000
 from kerege_lab.bench.verdicts_ratio import Unjudging
 from kerege_lab.house import Collector
+from kerege_lab.simulate.office import wait_for
 
 
 def test_both_take_in_a_flood_and_lose_nothing() -> None:
@@ -21,12 +22,12 @@ def test_the_one_without_verdicts_stores_and_judges_nothing(tmp_path: Path) -> N
         directory = tmp_path / kind.__name__
         with verdicts_ratio.house(directory, kind) as (_, client):
             verdicts_ratio.feed([client], 5.0)
-            verdicts_ratio.feed([], 2.0)
-        home = directory / "collector"
-        with closing(sqlite3.connect(home / "records.db")) as records:
-            stored = records.execute("SELECT count(*) FROM records").fetchone()[0]
-        with closing(sqlite3.connect(home / "ledger.db")) as ledger:
-            counted[kind] = stored, *(ledger.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("run", "known"))
-    assert counted[Unjudging] == (4, 0, 0)
-    assert counted[Collector][0] == 4
-    assert counted[Collector][1] > 0
+            wait_for(lambda directory=directory: count(directory, "records.db", "records") == 4, "all are stored")  # type: ignore[misc]
+        counted[kind] = [count(directory, "ledger.db", table) for table in ("run", "known")]
+    assert counted[Unjudging] == [0, 0]
+    assert counted[Collector][0] > 0
+
+
+def count(directory: Path, file: str, table: str) -> int:
+    with closing(sqlite3.connect(directory / "collector" / file)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

@@ -25,6 +25,7 @@ from kerege_lab.bench.ingest import cpu_s_per_1000
 from kerege_lab.bench.ingest_publisher import center_name
 from kerege_lab.house import Access, Center, Collector, collector_settings, merged
 from kerege_lab.servers import HOST, Mosquitto, free_port
+from kerege_lab.simulate.office import wait_for
 from kerege_wire import Record, Report, Tick, encode_report
 from kerege_wire.topics import topic
 
@@ -97,6 +98,7 @@ def house(directory: Path, kind: type[Collector]) -> Iterator[tuple[Collector, m
         centers = [Center(center_name(number), district=f"District {number % 15}", link="geo") for number in range(CENTERS)]
         client = mqtt.Client(CallbackAPIVersion.VERSION2)
         with kind(home, settings, centers) as collector:
+            wait_for(lambda: collector.healthy, "the collector has found its broker")
             client.connect(HOST, broker.port)
             client.loop_start()
             try:
