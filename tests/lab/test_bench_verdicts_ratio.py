@@ -8,7 +8,7 @@ from kerege_lab.bench import verdicts_ratio
 from kerege_lab.bench.ingest import cpu_s_per_1000
 from kerege_lab.bench.verdicts_ratio import Unjudging
 from kerege_lab.house import Collector
-from kerege_lab.simulate.office import wait_for
+from kerege_lab.waiting import wait_for
 
 
 def test_both_take_in_a_flood_and_lose_nothing() -> None:

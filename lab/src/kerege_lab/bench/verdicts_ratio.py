@@ -25,7 +25,7 @@ from kerege_lab.bench.ingest import cpu_s_per_1000
 from kerege_lab.bench.ingest_publisher import center_name
 from kerege_lab.house import Access, Center, Collector, collector_settings, merged
 from kerege_lab.servers import HOST, Mosquitto, free_port
-from kerege_lab.simulate.office import wait_for
+from kerege_lab.waiting import wait_for
 from kerege_wire import Record, Report, Tick, encode_report
 from kerege_wire.topics import topic
 

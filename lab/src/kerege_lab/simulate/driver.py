@@ -19,8 +19,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from kerege_collector.clerk import WATCH_EVERY_S
 from kerege_lab.servers import HOST, Mosquitto
 from kerege_lab.simulate.agents import Agenda, Publication
-from kerege_lab.simulate.office import Clock, Office, told, wait_for
+from kerege_lab.simulate.office import Clock, Office, told
 from kerege_lab.simulate.world import BEGIN_S, DAY_S, Span, World
+from kerege_lab.waiting import wait_for
 from kerege_wire import decode_ack, decode_report, decode_state
 from kerege_wire.topics import COLLECTOR_STATE, center_of, topic
 

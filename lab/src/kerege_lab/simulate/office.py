@@ -6,8 +6,7 @@ and each second of it as a collector in the field would see it.
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,11 +19,8 @@ from kerege_lab.house import Access, collector_settings, merged
 from kerege_lab.servers import HOST, Mosquitto, ServerError, free_port
 from kerege_lab.simulate.world import HOURS, ZONE, Place, World
 from kerege_lab.toml import toml_text
+from kerege_lab.waiting import wait_for
 
-PATIENCE_S: Final = 60.0
-"""Of real time, for what happens in milliseconds, or after the collector's backoff."""
-
-LOOK_S: Final = 0.0002
 DESK: Final = "desk"
 
 
@@ -132,12 +128,3 @@ def told() -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def wait_for(is_so: Callable[[], bool], what: str) -> None:
-    """Raises ServerError where it does not become so."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise ServerError(f"waited {PATIENCE_S:g} s in vain until {what}")
-        time.sleep(LOOK_S)
