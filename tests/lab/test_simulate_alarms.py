@@ -59,6 +59,10 @@ def test_an_incident_while_it_works_is_false(region: world.World) -> None:
     assert judged(region, day((NOON_S - 600, NOON_S - 100)), stay).false_offline == [stay]
 
 
+def test_an_incident_after_the_judged_time_is_neither(region: world.World) -> None:
+    assert judged(region, day(), Stay(ME, 1, region.end_s + 60, None)).false_offline == []
+
+
 @pytest.mark.parametrize("at_s", [OPENS_S - 60, CLOSES_S + 60])
 def test_an_incident_while_it_is_closed_is_false(region: world.World, at_s: int) -> None:
     stay = Stay(ME, 1, at_s, at_s + 300)

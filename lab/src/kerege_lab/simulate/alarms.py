@@ -117,6 +117,7 @@ def alarms(
     world: World, facts: Mapping[str, Sequence[Fact]], found: Sequence[Stay], sent: Mapping[int, Sequence[tuple[int, int]]]
 ) -> Alarms:
     """Of a whole world. facts: of each center; sent: incident → (made_s, sent_s) of its notices."""
+    found = [stay for stay in found if stay.start_s < world.end_s]  # later nobody knows what is so
     due = [outage for center in facts for outage in outages(world, center, facts[center])]
     mine = {center: [stay for stay in found if stay.center == center] for center in facts}
     delays, untold = [], []
