@@ -1,7 +1,8 @@
 """A quarter of an hour in the life of a collector, in a process that ends itself (SIGKILL) at a chosen step.
 
-Four libraries tick each minute, and one of them is silent for six. Everything from the evidence on is the product's: ledger, judge, store,
-incidents, outbox, sender. Its progress is the time of the turn that is under way: a collector that starts again goes on there.
+Four libraries tick each minute, and one of them is silent for six; two minutes after it is back it brings what it had measured meanwhile,
+so that verdicts are revised. Everything from the evidence on is the product's: ledger, judge, store, incidents, outbox, sender.
+Its progress is the time of the turn that is under way: a collector that starts again goes on there.
 """
 
 import os
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from kerege_collector import clerk as clerks
 from kerege_collector import incidents, outbox, verdict_tables, verdicts
 from kerege_collector.board import Board
 from kerege_collector.centers import load_region
@@ -25,6 +27,7 @@ from kerege_collector.postman import Postman
 from kerege_collector.settings import load
 from kerege_collector.stores import Row
 from kerege_collector.stores.sqlite import SqliteStore
+from kerege_collector.timeline import DOWN
 from kerege_collector.witness import Witness
 from kerege_wire import Record, Report, Tick
 
@@ -33,6 +36,9 @@ MINUTES: Final = 17
 CENTERS: Final = ("aa", "bb", "cc", "dd")
 MUTE: Final = "bb"
 SILENT: Final = range(6, 12)
+BROUGHT: Final = 14
+"""In this minute come the records of the silence."""
+
 STEP_S: Final = 10
 EPOCH: Final = "epochAAA"
 
@@ -74,6 +80,17 @@ def tells(what: str) -> Callable[[Any], bool]:
     return lambda arguments: has(what)(arguments[2])
 
 
+def says_down(arguments: Any) -> bool:
+    """Of points that are to be written: only those that the backlog has revised say so."""
+    return any(point.state == DOWN for point in arguments[1])
+
+
+def half_of_the_points() -> None:
+    """Dies with two of the revised points written."""
+    clerks.POINTS_AT_ONCE = 1  # type: ignore[misc]
+    Dying(SqliteStore, "write_states", after=False, counts=says_down, turn=3)
+
+
 STEPS: Final[dict[str, Callable[[], object]]] = {
     "none": lambda: None,
     "before-the-judge": lambda: Dying(Judge, "step", after=False, turn=4),
@@ -81,7 +98,11 @@ STEPS: Final[dict[str, Callable[[], object]]] = {
     "points-not-yet-due": lambda: Dying(verdicts, "due", after=True, turn=10),
     "between-two-centers": lambda: Dying(Judge, "_judge", after=False, turn=11),
     "before-the-points": lambda: Dying(Clerk, "_points_due", after=False, turn=4),
-    "points-written-and-still-due": lambda: Dying(SqliteStore, "write_states", after=True, turn=8),
+    "before-the-backlog-is-judged": lambda: Dying(Judge, "step", after=False, turn=BROUGHT + 1),
+    "revision-not-committed": lambda: Dying(verdicts, "write", after=True, counts=bool),
+    "revised-and-not-in-the-points": lambda: Dying(Clerk, "_points_due", after=False, turn=BROUGHT + 1),
+    "half-of-the-points-written": half_of_the_points,
+    "points-written-and-still-due": lambda: Dying(SqliteStore, "write_states", after=True, turn=2 * BROUGHT + 1),
     "incident-without-its-notice": lambda: Dying(incidents, "advance", after=True, counts=has(OPENED)),
     "notice-not-begun": lambda: Dying(outbox, "tell", after=False, counts=tells(OPENED)),
     "incident-not-committed": lambda: Dying(outbox, "remind", after=False, counts=has_notice),
@@ -93,6 +114,20 @@ STEPS: Final[dict[str, Callable[[], object]]] = {
     "end-without-its-notice": lambda: Dying(incidents, "advance", after=True, counts=has(CLOSED)),
     "end-handed-over-and-not-noted": lambda: Dying(LedgerOutbox, "taken", after=False, turn=2),
 }
+
+
+def measured(center: str, minute: int) -> tuple[Record, ...]:
+    """What a library brings in this minute, newest last."""
+    if center != MUTE:
+        return (tick(minute, "online"),)
+    if minute in SILENT:
+        return ()
+    backlog = tuple(tick(each, "offline") for each in SILENT) if minute == BROUGHT else ()
+    return (*backlog, tick(minute, "online"))
+
+
+def tick(minute: int, result: str) -> Record:
+    return Record(minute + 1, T + minute * 60, Tick(result=result, broken="internet" if result == "offline" else None))
 
 
 def live(step: str, settings_file: Path, progress: Path) -> None:
@@ -113,10 +148,10 @@ def live(step: str, settings_file: Path, progress: Path) -> None:
         minute, second = divmod(now_s - T, 60)
         if second == 0 and (now_s > begin_s or not progress.exists()):
             for center in CENTERS:
-                if center != MUTE or minute not in SILENT:
-                    body = Tick(result="online")
-                    board.report(center, Report(EPOCH, records=(Record(minute + 1, now_s, body),)), now_s)
-                    witness.take([Row(center, EPOCH, minute + 1, now_s, "tick", "synced", None, body, now_s)])
+                records = measured(center, minute)
+                if records:
+                    board.report(center, Report(EPOCH, records=records), now_s)
+                witness.take([Row(center, EPOCH, each.seq, each.time, "tick", "synced", None, each.body, now_s) for each in records])
             ledger.commit([], [], board.snapshots(), now_s, findings=witness.findings())
             witness.committed()
         progress.write_text(str(now_s))

@@ -5,17 +5,18 @@ import signal
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 import sqlalchemy as sa
 
+from kerege_collector import evidence, verdicts
 from kerege_collector import verdict_tables as tables
-from kerege_collector import verdicts
 from kerege_collector.ledger import Ledger
 from tests.collector import receivers
-from tests.collector.killed_collector import CENTERS, MINUTES, STEPS, T, live
+from tests.collector.killed_collector import CENTERS, MINUTES, MUTE, SILENT, STEPS, T, live
 from tests.collector.receivers import Hook
 from tests.places import Place
 
@@ -28,11 +29,53 @@ DOUBTFUL: Final = {"marked-as-being-sent": [True, False]}
 """Whoever dies before a delivery that it has announced cannot know either: it is told once, and says so."""
 
 
+class Wreck(NamedTuple):
+    """What is durable at the moment of the kill. waiting: centers whose evidence is not judged; due: those with points to be written."""
+
+    waiting: str = ""
+    due: str = ""
+    revisions: int = 0
+    incident: str = ""
+    notices: tuple[str, ...] = ()
+    told: int = 0
+
+
+ALL: Final = " ".join(CENTERS)
+
+WRECKS: Final = {
+    "before-the-judge": Wreck(waiting=ALL),
+    "verdicts-not-committed": Wreck(waiting="bb cc dd", due="aa"),
+    "points-not-yet-due": Wreck(waiting="bb cc dd", due="aa"),
+    "between-two-centers": Wreck(waiting="cc dd", due="aa bb"),
+    "before-the-points": Wreck(due=ALL),
+    "before-the-backlog-is-judged": Wreck(waiting=ALL, incident="open", notices=("sent",), told=1),
+    "revision-not-committed": Wreck(waiting="bb cc dd", due="aa", incident="open", notices=("sent",), told=1),
+    "revised-and-not-in-the-points": Wreck(due=ALL, revisions=1, incident="open", notices=("sent",), told=1),
+    "half-of-the-points-written": Wreck(due=ALL, revisions=1, incident="open", notices=("sent",), told=1),
+    "points-written-and-still-due": Wreck(due=ALL, revisions=1, incident="open", notices=("sent",), told=1),
+    "incident-without-its-notice": Wreck(),
+    "notice-not-begun": Wreck(),
+    "incident-not-committed": Wreck(),
+    "before-the-sending": Wreck(incident="open", notices=("queued",)),
+    "marked-as-being-sent": Wreck(incident="open", notices=("sending",)),
+    "handed-over-and-not-noted": Wreck(incident="open", notices=("sending",), told=1),
+    "taken-and-not-sent": Wreck(incident="open", notices=("sending",), told=1),
+    "sent": Wreck(incident="open", notices=("sent",), told=1),
+    "end-without-its-notice": Wreck(revisions=1, incident="open", notices=("sent",), told=1),
+    "end-handed-over-and-not-noted": Wreck(revisions=1, incident="closed", notices=("sent", "sending"), told=2),
+}
+"""Step → what it leaves: it has died where its name says, and a transaction that was under way has left nothing."""
+
+REVISED_POINTS: Final = {"half-of-the-points-written": 2, "points-written-and-still-due": len(SILENT)}
+"""How many of the revised points are in the store at the moment of the kill, of the steps in which they are being written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Life:
     """What a collector leaves. incidents: scope, name, kind, since, is it over; notices: kind and state, in order; points: of the store."""
 
     intervals: dict[str, list[tuple[int, int, str, str | None]]]
+    revisions: list[verdicts.Revision]
     incidents: list[tuple[str, str, str, int, bool]]
     notices: list[tuple[str, str]]
     points: set[tuple[Any, ...]]
@@ -65,19 +108,38 @@ def left(place: Place) -> Life:
     incident, notice = tables.incident, tables.notice
     with ledger.transaction() as connection:
         found = {center: verdicts.read(connection, center, T, T + MINUTES * 60) for center in CENTERS}
+        revisions = verdicts.revisions(connection, MUTE, T, T + MINUTES * 60)
         incidents = connection.execute(sa.select(incident).order_by(incident.c.id)).all()
         notices = connection.execute(sa.select(notice).order_by(notice.c.id)).all()
         due = len(connection.execute(sa.select(tables.points_due)).all())
     ledger.close()
-    with closing(sqlite3.connect(place.directory / "records.db")) as records:
-        points = set(records.execute("SELECT center, time, state_text, cause_text FROM states").fetchall())
     return Life(
         {center: [(each.start_s, each.end_s, each.state, each.cause) for each in intervals] for center, intervals in found.items()},
+        revisions,
         [(row.scope, row.name, row.kind, row.since_s, row.closed_s is not None) for row in incidents],
         [(row.kind, row.state) for row in notices],
-        points,
+        points(place),
         due,
     )
+
+
+def points(place: Place) -> set[tuple[Any, ...]]:
+    with closing(sqlite3.connect(place.directory / "records.db")) as records:
+        return set(records.execute("SELECT center, time, state_text, cause_text FROM states").fetchall())
+
+
+def wreck(place: Place, hook: Hook) -> Wreck:
+    ledger = Ledger(place.open())
+    with ledger.transaction() as connection:
+        waiting = evidence.dirty(connection)
+        due = set(connection.execute(sa.select(tables.points_due.c.center)).scalars())
+        revisions = len(connection.execute(sa.select(tables.revision.c.id)).all())
+        incidents = [
+            "open" if closed_s is None else "closed" for closed_s in connection.execute(sa.select(tables.incident.c.closed_s)).scalars()
+        ]
+        notices = tuple(connection.execute(sa.select(tables.notice.c.state).order_by(tables.notice.c.id)).scalars())
+    ledger.close()
+    return Wreck(" ".join(sorted(waiting)), " ".join(sorted(due)), revisions, " ".join(incidents), notices, len(hook.bodies))
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +149,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Life:
         assert run("none", prepare(place, hook)) == 0
         assert [MAY_REPEAT in body["message"] for body in hook.bodies] == [False, False]
     life = left(place)
+    for intervals in life.intervals.values():
+        assert (intervals[0][0], intervals[-1][1]) == (T, T + (MINUTES - 1) * 60)
+        assert all(before[1] == after[0] for before, after in pairwise(intervals))
+    assert [(each.state, each.cause) for revision in life.revisions for each in revision.after] == [("up", None), ("down", "provider")]
     assert life.incidents == [("center", "bb", "silent", T + 300, True)]
     assert life.notices == [("opened", "sent"), ("closed", "sent")]
     assert (len(life.points), life.points_due) == (len(CENTERS) * MINUTES, 0)
+    assert {(time - T) // 60 for _, time, state, _ in life.points if state == "down"} == set(SILENT)
     return life
 
 
@@ -97,6 +164,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Life:
 def test_killed_there_it_goes_on_as_if_nothing_had_been(place: Place, hook: Hook, undisturbed: Life, step: str) -> None:
     where = prepare(place, hook)
     assert run(step, where) == -signal.SIGKILL
+    assert wreck(place, hook) == WRECKS[step]
+    if step in REVISED_POINTS:
+        assert len([state for _, _, state, _ in points(place) if state == "down"]) == REVISED_POINTS[step]
     assert run("none", where) == 0
     assert left(place) == undisturbed
     assert [MAY_REPEAT in body["message"] for body in hook.bodies] == (TWICE | DOUBTFUL).get(step, [False, False])
