@@ -9,6 +9,7 @@ from kerege_collector.incident import (
     CHANGED,
     CLOSED,
     DOWN,
+    MERGED,
     NOBODY,
     NOTED,
     OPENED,
@@ -180,6 +181,21 @@ def test_one_dead_satellite_is_one_incident_and_others_stay_their_own() -> None:
     changes = here.run(400)
     assert changes[-1][1].what == CLOSED
     assert here.incidents == {}
+
+
+def test_the_first_of_many_is_merged_with_the_others() -> None:
+    """Its heartbeat was due just before the satellite failed; those of the others came just before, too."""
+    scopes = {f"s{n}": {"satellite": "one", "provider": "sat"} for n in range(6)}
+    here = Village(scopes | {f"f{n}": {"provider": f"p{n}"} for n in range(3)})
+    here.arrived |= dict.fromkeys(scopes, T - 5)
+    here.arrived["s0"] = T - 55
+    here.mute.update(scopes)
+    changes = here.run(120)
+    assert told(changes) == [(OPENED, ("center", "s0")), (MERGED, ("center", "s0")), (OPENED, ("satellite", "one"))]
+    ((_, common),) = here.incidents.items()
+    assert set(common.centers) == set(scopes)
+    here.mute.clear()
+    assert told(here.run(400))[-1] == (CLOSED, ("satellite", "one"))
 
 
 def test_three_power_cuts_over_a_day_are_not_one_cause() -> None:

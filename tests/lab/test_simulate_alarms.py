@@ -128,5 +128,16 @@ def test_what_many_have_in_common_is_one_when_one_incident_has_them_all(region: 
     assert not alarms.told(common, facts, region, single, []).as_one
 
 
+def test_one_that_was_merged_is_a_part_of_the_common_one(region: world.World) -> None:
+    names = [name for name in region.places if region.calendars[name].is_open(NOON_S)][:3]
+    facts = {name: day((NOON_S, NOON_S + 1800)) for name in names}
+    common = Common(NOON_S, NOON_S + 1800, "provider", "Orbit", tuple(names))
+    alone, three = frozenset(names[:1]), frozenset(names)
+    events = [Event(1, NOON_S + 70, "opened", alone), Event(1, NOON_S + 80, "merged", alone), Event(2, NOON_S + 80, "opened", three)]
+    found = alarms.told(common, facts, region, events, [(1, NOON_S + 70), (2, NOON_S + 80)])
+    assert (found.as_one, found.incidents, found.first_notices) == (True, 1, 2)
+    assert [stay.end_s for stay in alarms.stays(events) if stay.incident == 1] == [NOON_S + 80]
+
+
 def test_percentiles_are_of_the_values() -> None:
     assert (percentile([], 50), percentile([7], 95), percentile(list(range(1, 101)), 95), percentile([1, 2], 50)) == (None, 7, 95, 1)

@@ -27,8 +27,10 @@ OPENED: Final = "opened"
 CLOSED: Final = "closed"
 CHANGED: Final = "changed"
 UNSTABLE: Final = "unstable"
+MERGED: Final = "merged"
 NOTED: Final = "noted"
-"""What can happen to an incident. changed: other libraries in a common one, or another cause. noted: to be remembered, not to be told."""
+"""What can happen to an incident. changed: other libraries in a common one, or another cause. merged: it was the beginning of a common one,
+and goes on in that. noted: to be remembered; neither of the two is told."""
 
 NOBODY: Final = "nobody is heard"
 """The cause of an own incident in which all parts of ours seem well."""
@@ -152,12 +154,26 @@ def step(world: World, open_incidents: Sequence[Incident], rules: Rules, numbers
             changes = [change for change in changes if change.incident.number != joined.number] + [Change(CHANGED, grown)]
     if not _we_hear(fresh, world, rules):
         return changes
-    commons = list(_common(fresh, by_center, world, rules, numbers))
+    early = _early(still_open, world, rules)
+    candidates = fresh | {center: out[center] for center in early if center in out}
+    commons = list(_common(candidates, by_center, world, rules, numbers))
     grouped = {center for change in commons for center in change.incident.centers}
+    merged = [Change(MERGED, replace(early[center], closed_s=world.now_s)) for center in sorted(grouped & early.keys())]
+    over = {change.incident.number for change in merged}
+    changes = [change for change in changes if change.incident.number not in over] + merged
     single = {center: found for center, found in fresh.items() if found.ripe and center not in grouped}
     changes += commons
     changes += [_open(next(numbers), (CENTER, center), {center: found}, world, rules) for center, found in single.items()]
     return changes
+
+
+def _early(still_open: Iterable[Incident], world: World, rules: Rules) -> dict[str, Incident]:
+    """Center → its own incident, where that may be the beginning of a common one: its heartbeat was due before those of the others."""
+    return {
+        incident.scope[1]: incident
+        for incident in still_open
+        if incident.scope[0] == CENTER and not incident.unstable and world.now_s - incident.opened_s <= rules.common_within_s
+    }
 
 
 def _we_hear(fresh: Mapping[str, Out], world: World, rules: Rules) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 from kerege_lab.servers import ServerError
 
 PATIENCE_S: Final = 60.0
-LOOK_S: Final = 0.0002
+LOOK_S: Final = 0.001
 
 
 def wait_for(is_so: Callable[[], bool], what: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from kerege_collector.incident import CLOSED, MERGED
 from kerege_lab.simulate.accuracy import SEEMS_UP
 from kerege_lab.simulate.truth import Fact, outs
 from kerege_lab.simulate.world import Common, Span, World
@@ -25,6 +26,8 @@ GRACE_S: Final = 180
 ABSENT_S: Final = 3600
 """Where nobody was heard since opening, it is told after so long that nobody came."""
 
+
+OVER: Final = frozenset({CLOSED, MERGED})
 
 EARLY_S: Final = 900
 """A PC that is switched on so long before opening belongs to it."""
@@ -91,7 +94,7 @@ def stays(events: Iterable[Event]) -> list[Stay]:
     since: dict[tuple[int, str], int] = {}
     found = []
     for event in events:
-        now = frozenset[str]() if event.what == "closed" else event.centers
+        now = frozenset[str]() if event.what in OVER else event.centers
         for incident, center in [key for key in since if key[0] == event.incident and key[1] not in now]:
             found.append(Stay(center, incident, since.pop((incident, center)), event.time_s))
         for center in now:
@@ -144,13 +147,18 @@ def alarms(
 def told(
     common: Common, facts: Mapping[str, Sequence[Fact]], world: World, events: Sequence[Event], notices: Iterable[tuple[int, int]]
 ) -> Told:
-    """How something that hit many was told. notices: (incident, made_s) of those that say that an incident has begun."""
+    """How something that hit many was told. notices: (incident, made_s) of those that say that an incident has begun.
+
+    An incident that was merged with a later one is a part of that, though its notice has gone out.
+    """
     window = range(common.start_s, common.end_s + GRACE_S)
     hit = {center for center in common.centers if _was_hit(world, center, facts[center], common)}
-    here = [event for event in events if event.time_s in window and event.centers & hit and event.what != "closed"]
+    here = [event for event in events if event.time_s in window and event.centers & hit and event.what not in OVER]
     opened = {event.incident for event in events if event.time_s in window and event.what in {"opened", "unstable"} and event.centers & hit}
+    begun = frozenset(opened)
+    opened -= {event.incident for event in events if event.what == MERGED}
     together = max((len(event.centers & hit) for event in here), default=0)
-    first = sum(incident in opened and made_s in window for incident, made_s in notices)
+    first = sum(incident in begun and made_s in window for incident, made_s in notices)
     return Told(common.scope, common.name, len(hit), together, len(opened), first)
 
 

@@ -285,7 +285,7 @@ def _settle(script: Script) -> None:
     script.sessions.sort()
     script.outages = _disjoint(script.outages, 300)
     script.fades = _disjoint(script.fades, 300)
-    script.naps = [nap for nap in sorted(script.naps) if _within(nap, script.sessions)]
+    script.naps = [nap for nap in _disjoint(script.naps, 300) if _within(nap, script.sessions)]
     script.stops = [stop for stop in script.stops if _within(stop, script.sessions) and not _touches(stop, script.naps)]
 
 
