@@ -1,11 +1,12 @@
 """What verdicts cost the collector: its CPU time with them against the same collector without, under the same load, in one run.
 
-flood       as many reports as it takes (`ingest`), the two in turns, several times: what each report costs
+"Without" is without evidence, verdicts, incidents and notices: what it takes in it stores and acknowledges.
+
+flood       as many reports as it takes from 500 centers (`ingest`), the two in turns, several times: what each report costs
 steady      both at the same time, each with a broker of its own, and 45 libraries that tick once a minute: what a region costs
 """
 
 import json
-import secrets
 import statistics
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from rich.table import Table
 
+from kerege_lab.bench.ingest import CENTERS as FLOOD_CENTERS
 from kerege_lab.bench.ingest import cpu_s_per_1000
 from kerege_lab.bench.ingest_publisher import center_name
 from kerege_lab.house import Access, Center, Collector, collector_settings, merged
@@ -31,6 +33,7 @@ from kerege_wire.topics import topic
 
 CENTERS: Final = 45
 HEARTBEAT_S: Final = 60.0
+EPOCH: Final = "benchmrk"
 SETTLE_S: Final = 10.0
 """Before the steady load is measured."""
 
@@ -82,9 +85,9 @@ def steady(minutes: float) -> tuple[float, float]:
     with TemporaryDirectory(prefix="kerege-bench-") as directory, ExitStack() as stack:
         houses = [stack.enter_context(house(Path(directory) / kind.__name__, kind)) for kind in (Collector, Unjudging)]
         clients = [client for _, client in houses]
-        feed(clients, SETTLE_S)
+        turn = feed(clients, SETTLE_S)
         before = [_cpu_s(collector) for collector, _ in houses]
-        feed(clients, minutes * 60)
+        feed(clients, minutes * 60, first=turn)
         with_s, without_s = (_cpu_s(collector) - used_s for (collector, _), used_s in zip(houses, before, strict=True))
     return with_s / minutes, without_s / minutes
 
@@ -108,22 +111,23 @@ def house(directory: Path, kind: type[Collector]) -> Iterator[tuple[Collector, m
                 client.loop_stop()
 
 
-def feed(clients: list[mqtt.Client], seconds: float) -> None:
-    """Every center ticks once a minute, one after the other."""
-    epoch = secrets.token_urlsafe(6)
-    started = time.monotonic()
-    turn = 0
-    while (due_s := turn * HEARTBEAT_S / CENTERS) < seconds:
+def feed(clients: list[mqtt.Client], seconds: float, *, first: int = 0) -> int:
+    """Every center ticks once a minute, one after the other. first: the turn to begin with; returns the next."""
+    started = time.monotonic() - first * HEARTBEAT_S / CENTERS
+    until_s = first * HEARTBEAT_S / CENTERS + seconds
+    turn = first
+    while (due_s := turn * HEARTBEAT_S / CENTERS) < until_s:
         time.sleep(max(started + due_s - time.monotonic(), 0.0))
         minute, number = divmod(turn, CENTERS)
         record = Record(
             minute + 1, int(time.time()), Tick(result="online", rungs="++.+==+", target="cloudflare", via="datagram", rtt_ms=612.0)
         )
-        payload = encode_report(Report(epoch, sent=int(due_s * 1000), records=(record,)))
+        payload = encode_report(Report(EPOCH, sent=int(due_s * 1000), records=(record,)))
         for client in clients:
             client.publish(topic(center_name(number), "report"), payload, qos=1)
         turn += 1
-    time.sleep(max(started + seconds - time.monotonic(), 0.0))
+    time.sleep(max(started + until_s - time.monotonic(), 0.0))
+    return turn
 
 
 def _cpu_s(collector: Collector) -> float:
@@ -135,6 +139,7 @@ def _figures(ratio: Ratio) -> dict[str, Any]:
     return {
         "flood_ratio": round(ratio.flood, 3),
         "flood_reports": ratio.reports,
+        "flood_centers": FLOOD_CENTERS,
         "flood_cpu_s_per_1000": {"with": round(ratio.flood_with_s, 4), "without": round(ratio.flood_without_s, 4)},
         "steady_ratio": round(ratio.steady, 3),
         "steady_centers": CENTERS,
@@ -144,9 +149,9 @@ def _figures(ratio: Ratio) -> dict[str, Any]:
 
 
 def _show(ratio: Ratio) -> None:
-    table = Table("load", "CPU seconds", "with verdicts", "without", "ratio")
+    table = Table("load", "CPU seconds", "with verdicts and notices", "without", "ratio")
     table.add_row(
-        f"flood of {ratio.reports} reports",
+        f"flood of {ratio.reports} reports, {FLOOD_CENTERS} libraries",
         "of 1,000 reports",
         f"{ratio.flood_with_s:.4f}",
         f"{ratio.flood_without_s:.4f}",
