@@ -179,7 +179,7 @@ class _Writer:
     def _own_cause(self) -> str:
         _, cause = self._catalog.gettext, self._facts.cause
         if cause is None:
-            return _("Most likely the fault is with the collector, its broker or its own connection, and not with all libraries at once.")
+            return _(words.NOBODY_HEARD)
         sentence = wording.own(one_line(cause), _)
         return f"{sentence.text.removesuffix('.')} ({sentence.detail})." if sentence.detail else sentence.text
 

@@ -126,6 +126,12 @@ STEPS_TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
 ASK_POWER_FIRST: Final = _ASK_POWER_THERE
 """The first step where many are silent: a call to the provider is of no use in a power cut."""
 
+NOBODY_HEARD: Final = N_(
+    "Most likely the fault is with the collector, its broker or its own connection, and not with all libraries at once. "
+    "Or it is a day off that centers.toml does not name."
+)
+"""Of an incident about the collector in which all of its parts seem well."""
+
 OWN_STEPS: Final = (
     N_("On the server of the collector, run: kerege-collector status"),
     N_("See that the server has a network and that the broker runs."),
