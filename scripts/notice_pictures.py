@@ -44,6 +44,7 @@ SHOWN: Final = {
     "common": replace(_ONE, state="down", cause="provider", scope=("provider", "Sputnik"), libraries=_MANY),
     "closed": replace(_ONE, kind="closed", state="down", cause="provider", since_s=NOW_S - 11_000, until_s=NOW_S - 120),
     "own": replace(_ONE, kind="own", libraries=(), cause="no connection to the broker", incident=None),
+    "nobody": replace(_ONE, kind="own", libraries=(), incident=None),
     "digest": replace(_ONE, kind=DIGEST, incident=None, libraries=(), parts=_PARTS),
 }
 """Name of the picture → the incident."""
