@@ -9,9 +9,10 @@ import pytest
 from kerege_collector.cli import main
 from kerege_collector.judge import Judge
 from kerege_collector.ledger import Ledger
+from kerege_collector.quality import Quality
 from kerege_collector.stores import Row
 from kerege_collector.witness import Witness
-from kerege_wire import Body, Boot, Tick, kind_of
+from kerege_wire import Body, Boot, Ping, Tick, kind_of
 from tests.collector.web_house import House, get, house
 from tests.places import Place
 
@@ -19,6 +20,8 @@ __all__ = ["house"]
 
 T = int(datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp())
 UP, DOWN = Tick(result="online"), Tick(result="offline", broken="internet")
+
+PING = Ping("quad9", 4, "datagram", 10, 9, 600.0, 620.0, 700.0, 700.0)
 
 
 def fill(ledger: Ledger, house: House) -> None:
@@ -30,7 +33,7 @@ def fill(ledger: Ledger, house: House) -> None:
         ledger.commit([], [], {}, T, findings=witness.findings())
         witness.committed()
 
-    hear([(seq, seq * 60 - 60, UP) for seq in range(1, 12)], "A")
+    hear([(seq, seq * 60 - 60, PING if seq == 6 else UP) for seq in range(1, 12)], "A")
     judge.step(house.region, T + 3000)
     boot = Boot(cause="host", stop="unclean", last_alive=T + 600, previous_epoch="A", uptime_s=30)
     hear([(1, 3600, boot), *((seq, 3540 + seq * 60, DOWN) for seq in range(2, 12))], "B")
@@ -51,6 +54,11 @@ def test_the_timeline_over_http(house: House) -> None:
     assert sum(part["seconds"] for part in said["seconds_open"] + said["seconds_closed"]) == 4200
     assert said["figures"]["link_availability"] == pytest.approx(630 / 1230)
     assert said["revisions"] == 1
+    quality = said["quality_open"]
+    assert (quality["rtt_samples"], quality["pdv_samples"], quality["packets_sent"], quality["loss_percent"]) == (1, 1, 10, 10.0)
+    assert quality["rtt_p50_ms"] == pytest.approx(620, rel=0.02)
+    assert quality["pdv_p95_ms"] == pytest.approx(100, rel=0.02)
+    assert said["quality_closed"] == Quality().figures()
 
 
 def test_an_explanation_names_every_piece_of_evidence_and_what_was_said_before(house: House) -> None:
@@ -104,6 +112,9 @@ def test_the_commands_print_it_for_people(settings: Path, capsys: pytest.Capture
     text = capsys.readouterr().out
     assert "boot-unclean" in text
     assert "link availability 51.22 %" in text
+    assert "loss 10 %; of 1 pings, 10 packets" in text
+    assert main(["timeline", "ulan", "--from", "2026-11-23T10:00Z", "--to", "2026-11-23T10:05Z", "--settings", str(settings)]) == 0
+    assert "round trip 6" in capsys.readouterr().out
     assert main(["explain", "ulan", "2026-11-23T09:30+00:00", "--settings", str(settings)]) == 0
     text = capsys.readouterr().out
     assert "Ұлан ауылы" in text

@@ -5,6 +5,7 @@ All functions work in the transaction of their caller; what the database raises 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -33,6 +34,12 @@ _DIRTY_OF: Final = _DIRTY.where(tables.dirty.c.center.in_(sa.bindparam("centers"
 _CLEAN: Final = sa.delete(tables.dirty).where(tables.dirty.c.center == _CENTER)
 _SKETCH: Final = sa.select(tables.quality.c.sketch).where(
     tables.quality.c.center == _CENTER, tables.quality.c.day == sa.bindparam("day"), tables.quality.c.open == sa.bindparam("open")
+)
+_SKETCHES: Final = sa.select(tables.quality.c.sketch).where(
+    tables.quality.c.center == _CENTER,
+    tables.quality.c.day >= sa.bindparam("first"),
+    tables.quality.c.day <= sa.bindparam("last"),
+    tables.quality.c.open == sa.bindparam("open"),
 )
 _MINE: Final = tables.run.c.center == _CENTER
 _RUNS_OF_EPOCH: Final = sa.select(tables.run).where(_MINE, tables.run.c.epoch == sa.bindparam("epoch", type_=sa.Text))
@@ -164,6 +171,15 @@ def corrections(connection: sa.Connection, center: str, start_s: int, end_s: int
 
 def _covers(connection: sa.Connection, center: str, time_s: int) -> bool:
     return connection.execute(_COVERING, {"center": center, "time_s": time_s}).first() is not None
+
+
+def quality(connection: sa.Connection, center: str, first: date, last: date, *, is_open: bool) -> Quality:
+    """How good a link was on the local dates from first to last, inside or outside opening hours; no samples where it was not measured."""
+    days = {"center": center, "first": first.isoformat(), "last": last.isoformat(), "open": is_open}
+    total = Quality()
+    for text in connection.execute(_SKETCHES, days).scalars():
+        total.merge(Quality.from_json(text))
+    return total
 
 
 def _put_goodbye(connection: sa.Connection, center: str, birth: int, goodbye: Goodbye) -> None:

@@ -79,6 +79,19 @@ class Quality:
         """Packets lost of those sent (RFC 6673)."""
         return round(100.0 * (self.sent - self.received) / self.sent, 3) if self.sent else None
 
+    def figures(self) -> dict[str, float | int | None]:
+        """Percentiles with how many samples they are of (pings), loss with how many packets; None without any."""
+        return {
+            "rtt_p50_ms": self.rtt.percentile(0.5),
+            "rtt_p95_ms": self.rtt.percentile(0.95),
+            "rtt_samples": self.rtt.count,
+            "pdv_p50_ms": self.pdv.percentile(0.5),
+            "pdv_p95_ms": self.pdv.percentile(0.95),
+            "pdv_samples": self.pdv.count,
+            "loss_percent": self.loss_percent,
+            "packets_sent": self.sent,
+        }
+
     def to_json(self) -> str:
         return json.dumps(
             [sorted(self.rtt.buckets.items()), sorted(self.pdv.buckets.items()), self.sent, self.received], separators=(",", ":")

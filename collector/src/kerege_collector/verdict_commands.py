@@ -27,22 +27,12 @@ def show_timeline(settings: Settings, center: str, start_s: int, end_s: int, *, 
     if as_json:
         print_json(said)
         return 0
-    rows = (
-        (
-            local_time(each["start_s"]),
-            local_time(each["end_s"]),
-            span(each["end_s"] - each["start_s"]),
-            each["state"],
-            each["cause"],
-            each["rule"],
-        )
-        for each in said["intervals"]
-    )
-    print_table(("from", "to", "for", "state", "cause", "rule"), rows)
+    print_table(("from", "to", "for", "state", "cause", "rule"), map(_cells, said["intervals"]))
     figures = said["figures"]
     shares = {"link availability": "link_availability", "service availability": "service_availability", "coverage": "coverage"}
     words = [f"{name} {_share(figures[key])}" for name, key in shares.items()]
     sys.stdout.write(f"in opening hours ({span(figures['open_s'])}): {', '.join(words)}; revised {said['revisions']} times\n")
+    sys.stdout.write(f"{_quality(said['quality_open'])}\n")
     return 0
 
 
@@ -90,6 +80,19 @@ def _ask(settings: Settings, question: Callable[[sa.Connection, Region], dict[st
     except (NothingThereError, LedgerError, RetryLater) as error:
         sys.stderr.write(f"kerege-collector: {error}\n")
         return None
+
+
+def _quality(figures: dict[str, Any]) -> str:
+    if not figures["packets_sent"]:
+        return "the link's quality was not measured in opening hours"
+    rtt = (
+        f"round trip {figures['rtt_p50_ms']:g} ms (95th percentile {figures['rtt_p95_ms']:g})"
+        if figures["rtt_samples"]
+        else "no round trip"
+    )
+    pdv = f", delay variation {figures['pdv_p50_ms']:g} ms (95th {figures['pdv_p95_ms']:g})" if figures["pdv_samples"] else ""
+    of = f"{figures['rtt_samples']} pings, {figures['packets_sent']} packets"
+    return f"in opening hours of these dates: {rtt}{pdv}, loss {figures['loss_percent']:g} %; of {of}"
 
 
 def _share(value: float | None) -> str:

@@ -1,6 +1,6 @@
 """What was decided and why, for the commands and for the API: one JSON value each, made in the transaction of the caller.
 
-timeline   intervals of a span, seconds by state and cause, the figures of the mandate
+timeline   intervals of a span, seconds by state and cause, the figures of the mandate, how good the link was on its dates
 explain    the verdict on one second, every piece of evidence that may speak for it, and what we said of it before
 """
 
@@ -40,7 +40,9 @@ RULES: Final = {
 def timeline(connection: sa.Connection, region: Region, center: str, start_s: int, end_s: int) -> dict[str, Any]:
     """The verdicts on [start_s, end_s), as far as there are any."""
     found = verdicts.read(connection, center, start_s, end_s)
-    spans = region.calendar(center).open_spans(found[0].start_s, found[-1].end_s) if found else []
+    calendar = region.calendar(center)
+    spans = calendar.open_spans(found[0].start_s, found[-1].end_s) if found else []
+    first, last = calendar.day_of(start_s), calendar.day_of(end_s - 1)
     seconds = account(found, spans)
     shares = figures(seconds.inside)
     entry = region.centers.get(center)
@@ -53,6 +55,8 @@ def timeline(connection: sa.Connection, region: Region, center: str, start_s: in
         "seconds_open": [{"state": state, "cause": cause, "seconds": count} for (state, cause), count in sorted(_keys(seconds.inside))],
         "seconds_closed": [{"state": state, "cause": cause, "seconds": count} for (state, cause), count in sorted(_keys(seconds.outside))],
         "figures": asdict(shares) | {"enough": shares.enough},
+        "quality_open": evidence.quality(connection, center, first, last, is_open=True).figures(),
+        "quality_closed": evidence.quality(connection, center, first, last, is_open=False).figures(),
         "revisions": len(verdicts.revisions(connection, center, start_s, end_s)),
     }
 
