@@ -1,8 +1,8 @@
 """Lets a simulated world happen: the agents' messages go through a real broker to the real collector, turn after turn.
 
 A turn is as long as the collector looks for incidents, and at night longer. In each, what the agents say by its end is published, seen
-through and acknowledged; then notices go out and incidents are looked for, in this order, so that what is found is told a turn late: no
-figure is better than in the field.
+through and acknowledged; then incidents are looked for, and notices go out as late as the postman may be: no figure is better than in the
+field.
 """
 
 import socket
@@ -17,6 +17,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from kerege_collector.clerk import WATCH_EVERY_S
+from kerege_collector.postman import EVERY_S
 from kerege_lab.servers import HOST, Mosquitto
 from kerege_lab.simulate.agents import Agenda, Publication
 from kerege_lab.simulate.office import Clock, Office, told
@@ -172,11 +173,12 @@ class _House:
         self._see_through(len(said))
         self._unanswered = [_sent(publication) for publication in said if center_of(publication.topic, "report") is not None]
         service = self._office.service
-        service.postman.step()
         service.clerk.watch(now_s)
         if now_s - self._judged_s >= JUDGED_EVERY_S:
             self._judged_s = now_s
             service.clerk.step(now_s - now_s % 60)
+        self._clock.now_s = now_s + EVERY_S
+        service.postman.step()
 
     def _let_fail(self, now_s: int) -> None:
         away = _holds(self._world.broker_away, now_s)
