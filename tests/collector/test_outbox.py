@@ -221,6 +221,15 @@ def test_our_own_trouble_is_one_notice(desk: Desk, hook: Hook) -> None:
     assert desk.notices() == [("desk", "opened", "sent")]
 
 
+def test_that_nobody_is_heard_is_told_in_words(desk: Desk, hook: Hook) -> None:
+    desk.employ(desk.contact("desk", hook.url()))
+    desk.run(300, mute=("aa", "bb", "cc", "dd"))
+    desk.deliver()
+    (body,) = hook.bodies
+    assert "has heard none of the libraries" in body["message"]
+    assert "Or it is a day off that centers.toml does not name." in body["message"]
+
+
 def test_in_quiet_hours_it_waits(desk: Desk) -> None:
     """22:00 to 07:00 in UTC+5: at 03:30 there it waits three hours and a half."""
     contact = desk.contact("desk", "json://127.0.0.1/", quiet="22:00-07:00")

@@ -155,7 +155,7 @@ def step(world: World, open_incidents: Sequence[Incident], rules: Rules, numbers
     if not _we_hear(fresh, world, rules):
         return changes
     early = _early(still_open, world, rules)
-    candidates = fresh | {center: out[center] for center in early if center in out}
+    candidates = fresh | {center: out[center] for center in early if center in out and center not in world.quiet}
     commons = list(_common(candidates, by_center, world, rules, numbers))
     grouped = {center for change in commons for center in change.incident.centers}
     merged = [Change(MERGED, replace(early[center], closed_s=world.now_s)) for center in sorted(grouped & early.keys())]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from kerege_collector.centers import Region
-from kerege_collector.incident import OWN, SCOPES, Incident
+from kerege_collector.incident import NOBODY, OWN, SCOPES, Incident
 from kerege_collector.notice_text import Facts, Library
 
 
@@ -20,7 +20,7 @@ def facts_of(region: Region, incident: Incident, kind: str, now_s: int) -> Facts
         incident=incident.number,
         libraries=libraries,
         state=incident.kind,
-        cause=incident.cause,
+        cause=None if incident.cause == NOBODY else incident.cause,  # all parts of ours seem well: there are sentences for that
         scope=incident.scope if incident.scope[0] in SCOPES else None,
         since_s=incident.since_s,
         until_s=incident.closed_s,
