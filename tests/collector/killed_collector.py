@@ -7,7 +7,8 @@ Its progress is the time of the turn that is under way: a collector that starts 
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,11 +92,27 @@ def half_of_the_points() -> None:
     Dying(SqliteStore, "write_states", after=False, counts=says_down, turn=3)
 
 
+def incident_committed() -> None:
+    """Dies as soon as a transaction with a notice in it is durable: what belongs to the incident and is not in it is lost."""
+    whole = Ledger.writing
+
+    @contextmanager
+    def dying(self: Ledger) -> Iterator[sa.Connection]:
+        with whole(self) as connection:
+            yield connection
+            fatal = has_notice((connection,))
+        if fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Ledger.writing = dying  # type: ignore[method-assign]
+
+
 STEPS: Final[dict[str, Callable[[], object]]] = {
     "none": lambda: None,
     "before-the-judge": lambda: Dying(Judge, "step", after=False, turn=4),
     "verdicts-not-committed": lambda: Dying(verdicts, "write", after=True, turn=10),
     "points-not-yet-due": lambda: Dying(verdicts, "due", after=True, turn=10),
+    "day-not-accounted-for": lambda: Dying(verdicts, "put_day", after=True, turn=2),
     "between-two-centers": lambda: Dying(Judge, "_judge", after=False, turn=11),
     "before-the-points": lambda: Dying(Clerk, "_points_due", after=False, turn=4),
     "before-the-backlog-is-judged": lambda: Dying(Judge, "step", after=False, turn=BROUGHT + 1),
@@ -106,6 +123,7 @@ STEPS: Final[dict[str, Callable[[], object]]] = {
     "incident-without-its-notice": lambda: Dying(incidents, "advance", after=True, counts=has(OPENED)),
     "notice-not-begun": lambda: Dying(outbox, "tell", after=False, counts=tells(OPENED)),
     "incident-not-committed": lambda: Dying(outbox, "remind", after=False, counts=has_notice),
+    "incident-committed": incident_committed,
     "before-the-sending": lambda: Dying(LedgerOutbox, "due", after=True, counts=bool),
     "marked-as-being-sent": lambda: Dying(LedgerOutbox, "sending", after=True),
     "handed-over-and-not-noted": lambda: Dying(LedgerOutbox, "taken", after=False),

@@ -46,6 +46,7 @@ WRECKS: Final = {
     "before-the-judge": Wreck(waiting=ALL),
     "verdicts-not-committed": Wreck(waiting="bb cc dd", due="aa"),
     "points-not-yet-due": Wreck(waiting="bb cc dd", due="aa"),
+    "day-not-accounted-for": Wreck(waiting="bb cc dd", due="aa"),
     "between-two-centers": Wreck(waiting="cc dd", due="aa bb"),
     "before-the-points": Wreck(due=ALL),
     "before-the-backlog-is-judged": Wreck(waiting=ALL, incident="open", notices=("sent",), told=1),
@@ -56,6 +57,7 @@ WRECKS: Final = {
     "incident-without-its-notice": Wreck(),
     "notice-not-begun": Wreck(),
     "incident-not-committed": Wreck(),
+    "incident-committed": Wreck(incident="open", notices=("queued",)),
     "before-the-sending": Wreck(incident="open", notices=("queued",)),
     "marked-as-being-sent": Wreck(incident="open", notices=("sending",)),
     "handed-over-and-not-noted": Wreck(incident="open", notices=("sending",), told=1),
@@ -72,11 +74,15 @@ REVISED_POINTS: Final = {"half-of-the-points-written": 2, "points-written-and-st
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What a collector leaves. incidents: scope, name, kind, since, is it over; notices: kind and state, in order; points: of the store."""
+    """What a collector leaves. incidents: scope, name, kind, since, is it over; events: incident, time, what, in order.
+
+    notices: kind and state, in order; points: of the store.
+    """
 
     intervals: dict[str, list[tuple[int, int, str, str | None]]]
     revisions: list[verdicts.Revision]
     incidents: list[tuple[str, str, str, int, bool]]
+    events: list[tuple[int, int, str]]
     notices: list[tuple[str, str]]
     points: set[tuple[Any, ...]]
     points_due: int
@@ -105,11 +111,12 @@ def run(step: str, where: tuple[Path, Path]) -> int | None:
 
 def left(place: Place) -> Life:
     ledger = Ledger(place.open())
-    incident, notice = tables.incident, tables.notice
+    incident, event, notice = tables.incident, tables.incident_event, tables.notice
     with ledger.transaction() as connection:
         found = {center: verdicts.read(connection, center, T, T + MINUTES * 60) for center in CENTERS}
         revisions = verdicts.revisions(connection, MUTE, T, T + MINUTES * 60)
         incidents = connection.execute(sa.select(incident).order_by(incident.c.id)).all()
+        events = connection.execute(sa.select(event).order_by(event.c.id)).all()
         notices = connection.execute(sa.select(notice).order_by(notice.c.id)).all()
         due = len(connection.execute(sa.select(tables.points_due)).all())
     ledger.close()
@@ -117,6 +124,7 @@ def left(place: Place) -> Life:
         {center: [(each.start_s, each.end_s, each.state, each.cause) for each in intervals] for center, intervals in found.items()},
         revisions,
         [(row.scope, row.name, row.kind, row.since_s, row.closed_s is not None) for row in incidents],
+        [(row.incident, row.time_s, row.what) for row in events],
         [(row.kind, row.state) for row in notices],
         points(place),
         due,
@@ -154,6 +162,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Life:
         assert all(before[1] == after[0] for before, after in pairwise(intervals))
     assert [(each.state, each.cause) for revision in life.revisions for each in revision.after] == [("up", None), ("down", "provider")]
     assert life.incidents == [("center", "bb", "silent", T + 300, True)]
+    assert [what for _, _, what in life.events] == ["opened", "closed"]
     assert life.notices == [("opened", "sent"), ("closed", "sent")]
     assert (len(life.points), life.points_due) == (len(CENTERS) * MINUTES, 0)
     assert {(time - T) // 60 for _, time, state, _ in life.points if state == "down"} == set(SILENT)
