@@ -59,6 +59,8 @@ def test_the_timeline_over_http(house: House) -> None:
     assert quality["rtt_p50_ms"] == pytest.approx(620, rel=0.02)
     assert quality["pdv_p95_ms"] == pytest.approx(100, rel=0.02)
     assert said["quality_closed"] == Quality().figures()
+    status, _, body = get(house, "/api/v1/timeline/ulan?from=0&to=9999-12-31T23:00Z")
+    assert (status, json.loads(body)["quality_open"]) == (200, quality)
 
 
 def test_an_explanation_names_every_piece_of_evidence_and_what_was_said_before(house: House) -> None:

@@ -4,7 +4,7 @@ timeline   intervals of a span, seconds by state and cause, the figures of the m
 explain    the verdict on one second, every piece of evidence that may speak for it, and what we said of it before
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ import sqlalchemy as sa
 
 from kerege_collector import evidence, verdicts
 from kerege_collector.centers import Region
+from kerege_collector.hours import Calendar
+from kerege_collector.quality import Quality
 from kerege_collector.rollup import account, figures
 from kerege_collector.timeline import Evidence, Interval, Run, Start, judged
 from kerege_collector.witness import HEARTBEAT_S
@@ -42,7 +44,6 @@ def timeline(connection: sa.Connection, region: Region, center: str, start_s: in
     found = verdicts.read(connection, center, start_s, end_s)
     calendar = region.calendar(center)
     spans = calendar.open_spans(found[0].start_s, found[-1].end_s) if found else []
-    first, last = calendar.day_of(start_s), calendar.day_of(end_s - 1)
     seconds = account(found, spans)
     shares = figures(seconds.inside)
     entry = region.centers.get(center)
@@ -55,8 +56,8 @@ def timeline(connection: sa.Connection, region: Region, center: str, start_s: in
         "seconds_open": [{"state": state, "cause": cause, "seconds": count} for (state, cause), count in sorted(_keys(seconds.inside))],
         "seconds_closed": [{"state": state, "cause": cause, "seconds": count} for (state, cause), count in sorted(_keys(seconds.outside))],
         "figures": asdict(shares) | {"enough": shares.enough},
-        "quality_open": evidence.quality(connection, center, first, last, is_open=True).figures(),
-        "quality_closed": evidence.quality(connection, center, first, last, is_open=False).figures(),
+        "quality_open": _quality(connection, center, calendar, found, is_open=True).figures(),
+        "quality_closed": _quality(connection, center, calendar, found, is_open=False).figures(),
         "revisions": len(verdicts.revisions(connection, center, start_s, end_s)),
     }
 
@@ -80,6 +81,14 @@ def explain(connection: sa.Connection, region: Region, center: str, time_s: int)
             for each in said
         ],
     }
+
+
+def _quality(connection: sa.Connection, center: str, calendar: Calendar, found: Sequence[Interval], *, is_open: bool) -> Quality:
+    """How good the link was on the dates of these verdicts."""
+    if not found:
+        return Quality()
+    first, last = calendar.day_of(found[0].start_s), calendar.day_of(found[-1].end_s - 1)
+    return evidence.quality(connection, center, first, last, is_open=is_open)
 
 
 def _keys(seconds: dict[tuple[str, str | None], int]) -> Iterator[tuple[tuple[str, str], int]]:

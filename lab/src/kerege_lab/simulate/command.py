@@ -43,11 +43,13 @@ def run(options: argparse.Namespace) -> int:
             print(f"kerege-lab simulate: --truth {options.truth}: {error.strerror}", file=sys.stderr)
             return 2
     directory = Path(tempfile.mkdtemp(prefix="kerege-simulate-", dir=MEMORY if MEMORY.is_dir() else None))
-    report = _carry_out(region, facts, directory, seed)
-    if options.keep:
-        print(f"kept: {directory}", file=sys.stderr)
-    else:
-        shutil.rmtree(directory)
+    try:
+        report = _carry_out(region, facts, directory, seed)
+    finally:
+        if options.keep:
+            print(f"kept: {directory}", file=sys.stderr)
+        else:
+            shutil.rmtree(directory)
     if options.json:
         print(json.dumps({"seed": seed, **as_json(report)}))
     else:
