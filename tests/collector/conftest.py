@@ -4,13 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from kerege_lab import hook as hooks
+from kerege_lab.hook import Hook
 from tests.collector import receivers
-from tests.collector.receivers import Hook, Mailbox
+from tests.collector.receivers import Mailbox
 
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
-    with receivers.hook() as made:
+    with hooks.hook() as made:
         yield made
 
 

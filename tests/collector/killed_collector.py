@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,27 +45,23 @@ STEP_S: Final = 10
 EPOCH: Final = "epochAAA"
 
 
-class Dying:
-    """Makes a function die: before or after its turn that counts."""
+def dies_in(owner: Any, name: str, *, after: bool, counts: Callable[[Any], bool] = lambda _: True, turn: int = 1) -> None:
+    """Let a function die: before, or after, its turn that counts."""
+    whole, turns = getattr(owner, name), count(1)
 
-    def __init__(self, owner: Any, name: str, *, after: bool, counts: Callable[[Any], bool] = lambda _: True, turn: int = 1) -> None:
-        self._left = turn
-        whole = getattr(owner, name)
+    def dying(*arguments: Any, **more: Any) -> Any:
+        if not after and counts(arguments) and next(turns) == turn:
+            die()
+        found = whole(*arguments, **more)
+        if after and counts(found) and next(turns) == turn:
+            die()
+        return found
 
-        def dying(*arguments: Any, **more: Any) -> Any:
-            if not after and counts(arguments):
-                self._count()
-            found = whole(*arguments, **more)
-            if after and counts(found):
-                self._count()
-            return found
+    setattr(owner, name, dying)
 
-        setattr(owner, name, dying)
 
-    def _count(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def has(what: str) -> Callable[[Any], bool]:
@@ -89,7 +86,7 @@ def says_down(arguments: Any) -> bool:
 def half_of_the_points() -> None:
     """Dies with two of the revised points written."""
     clerks.POINTS_AT_ONCE = 1  # type: ignore[misc]
-    Dying(SqliteStore, "write_states", after=False, counts=says_down, turn=3)
+    dies_in(SqliteStore, "write_states", after=False, counts=says_down, turn=3)
 
 
 def incident_committed() -> None:
@@ -102,35 +99,35 @@ def incident_committed() -> None:
             yield connection
             fatal = has_notice((connection,))
         if fatal:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
 
     Ledger.writing = dying  # type: ignore[method-assign]
 
 
 STEPS: Final[dict[str, Callable[[], object]]] = {
     "none": lambda: None,
-    "before-the-judge": lambda: Dying(Judge, "step", after=False, turn=4),
-    "verdicts-not-committed": lambda: Dying(verdicts, "write", after=True, turn=10),
-    "points-not-yet-due": lambda: Dying(verdicts, "due", after=True, turn=10),
-    "day-not-accounted-for": lambda: Dying(verdicts, "put_day", after=True, turn=2),
-    "between-two-centers": lambda: Dying(Judge, "_judge", after=False, turn=11),
-    "before-the-points": lambda: Dying(Clerk, "_points_due", after=False, turn=4),
-    "before-the-backlog-is-judged": lambda: Dying(Judge, "step", after=False, turn=BROUGHT + 1),
-    "revision-not-committed": lambda: Dying(verdicts, "write", after=True, counts=bool),
-    "revised-and-not-in-the-points": lambda: Dying(Clerk, "_points_due", after=False, turn=BROUGHT + 1),
+    "before-the-judge": lambda: dies_in(Judge, "step", after=False, turn=4),
+    "verdicts-not-committed": lambda: dies_in(verdicts, "write", after=True, turn=10),
+    "points-not-yet-due": lambda: dies_in(verdicts, "due", after=True, turn=10),
+    "day-not-accounted-for": lambda: dies_in(verdicts, "put_day", after=True, turn=2),
+    "between-two-centers": lambda: dies_in(Judge, "_judge", after=False, turn=11),
+    "before-the-points": lambda: dies_in(Clerk, "_points_due", after=False, turn=4),
+    "before-the-backlog-is-judged": lambda: dies_in(Judge, "step", after=False, turn=BROUGHT + 1),
+    "revision-not-committed": lambda: dies_in(verdicts, "write", after=True, counts=bool),
+    "revised-and-not-in-the-points": lambda: dies_in(Clerk, "_points_due", after=False, turn=BROUGHT + 1),
     "half-of-the-points-written": half_of_the_points,
-    "points-written-and-still-due": lambda: Dying(SqliteStore, "write_states", after=True, turn=2 * BROUGHT + 1),
-    "incident-without-its-notice": lambda: Dying(incidents, "advance", after=True, counts=has(OPENED)),
-    "notice-not-begun": lambda: Dying(outbox, "tell", after=False, counts=tells(OPENED)),
-    "incident-not-committed": lambda: Dying(outbox, "remind", after=False, counts=has_notice),
+    "points-written-and-still-due": lambda: dies_in(SqliteStore, "write_states", after=True, turn=2 * BROUGHT + 1),
+    "incident-without-its-notice": lambda: dies_in(incidents, "advance", after=True, counts=has(OPENED)),
+    "notice-not-begun": lambda: dies_in(outbox, "tell", after=False, counts=tells(OPENED)),
+    "incident-not-committed": lambda: dies_in(outbox, "remind", after=False, counts=has_notice),
     "incident-committed": incident_committed,
-    "before-the-sending": lambda: Dying(LedgerOutbox, "due", after=True, counts=bool),
-    "marked-as-being-sent": lambda: Dying(LedgerOutbox, "sending", after=True),
-    "handed-over-and-not-noted": lambda: Dying(LedgerOutbox, "taken", after=False),
-    "taken-and-not-sent": lambda: Dying(LedgerOutbox, "sent", after=False),
-    "sent": lambda: Dying(LedgerOutbox, "sent", after=True),
-    "end-without-its-notice": lambda: Dying(incidents, "advance", after=True, counts=has(CLOSED)),
-    "end-handed-over-and-not-noted": lambda: Dying(LedgerOutbox, "taken", after=False, turn=2),
+    "before-the-sending": lambda: dies_in(LedgerOutbox, "due", after=True, counts=bool),
+    "marked-as-being-sent": lambda: dies_in(LedgerOutbox, "sending", after=True),
+    "handed-over-and-not-noted": lambda: dies_in(LedgerOutbox, "taken", after=False),
+    "taken-and-not-sent": lambda: dies_in(LedgerOutbox, "sent", after=False),
+    "sent": lambda: dies_in(LedgerOutbox, "sent", after=True),
+    "end-without-its-notice": lambda: dies_in(incidents, "advance", after=True, counts=has(CLOSED)),
+    "end-handed-over-and-not-noted": lambda: dies_in(LedgerOutbox, "taken", after=False, turn=2),
 }
 
 

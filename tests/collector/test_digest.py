@@ -18,7 +18,8 @@ from kerege_collector.notice_facts import from_text, to_text
 from kerege_collector.notice_text import Facts, Library
 from kerege_collector.schema import put
 from kerege_collector.sender import MAX_TRIES
-from tests.collector.receivers import Hook, Mailbox
+from kerege_lab.hook import Hook
+from tests.collector.receivers import Mailbox
 from tests.collector.test_incidents import T
 from tests.collector.test_outbox import Desk
 from tests.places import Place

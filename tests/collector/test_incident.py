@@ -106,6 +106,16 @@ def village(centers: int = 6, provider: str = "p{}") -> Village:
     return Village({f"c{n}": {"provider": provider.format(n), "district": f"d{n}"} for n in range(centers)})
 
 
+def morning() -> Village:
+    """A village that opens now; in the evening all have said goodbye, and nobody has come yet."""
+    here = village()
+    here.away.update(here.scopes)
+    here.mute.update(here.scopes)
+    here.now_s += 50_000
+    here.opened_s = here.now_s
+    return here
+
+
 def told(changes: Iterable[tuple[int, Change]]) -> list[tuple[str, tuple[str, str]]]:
     return [(change.what, change.incident.scope) for _, change in changes]
 
@@ -234,22 +244,14 @@ def test_where_nobody_is_heard_after_we_were_away_it_is_still_we() -> None:
 
 
 def test_a_morning_on_which_nobody_at_all_is_heard_is_ours_or_a_day_off() -> None:
-    here = village()
-    here.away.update(here.scopes)
-    here.mute.update(here.scopes)
-    here.now_s += 50_000
-    here.opened_s = here.now_s
+    here = morning()
     ((at_s, change),) = here.run(7200)
     assert (at_s, change.what, change.incident.cause) == (53_600, OPENED, NOBODY)
 
 
 def test_one_that_was_heard_before_the_others_came_is_out_itself() -> None:
     """The first one in the morning loses its power before anybody else has come."""
-    here = village()
-    here.away.update(here.scopes)
-    here.mute.update(here.scopes)
-    here.now_s += 50_000
-    here.opened_s = here.now_s
+    here = morning()
     here.arrived["c1"] = here.now_s
     here.away.discard("c1")
     assert told(here.run(600)) == [(OPENED, ("center", "c1"))]

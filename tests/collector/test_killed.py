@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from kerege_collector import evidence, verdicts
 from kerege_collector import verdict_tables as tables
 from kerege_collector.ledger import Ledger
-from tests.collector import receivers
+from kerege_lab import hook as hooks
+from kerege_lab.hook import Hook
 from tests.collector.killed_collector import CENTERS, MINUTES, MUTE, SILENT, STEPS, T, live
-from tests.collector.receivers import Hook
 from tests.places import Place
 
 MAY_REPEAT: Final = "You may have received this message before"
@@ -153,7 +153,7 @@ def wreck(place: Place, hook: Hook) -> Wreck:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Life:
     place = Place(tmp_path_factory.mktemp("undisturbed"))
-    with receivers.hook() as hook:
+    with hooks.hook() as hook:
         assert run("none", prepare(place, hook)) == 0
         assert [MAY_REPEAT in body["message"] for body in hook.bodies] == [False, False]
     life = left(place)

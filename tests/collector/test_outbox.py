@@ -19,7 +19,8 @@ from kerege_collector.contacts import Contact
 from kerege_collector.incident import CHANGED, Change, Incident
 from kerege_collector.postman import Postman
 from kerege_collector.sender import MAX_TRIES
-from tests.collector.receivers import Hook, Mailbox
+from kerege_lab.hook import Hook
+from tests.collector.receivers import Mailbox
 from tests.collector.test_incidents import Office, T
 from tests.places import Place
 

@@ -15,8 +15,9 @@ from kerege_collector import delivery, sender
 from kerege_collector.heartbeat import Heartbeat
 from kerege_collector.notice_text import Facts, Library, Text, compose
 from kerege_collector.sender import MAX_TRIES, Deliver, Sender, Waiting, address_key, retry_delay_s
+from kerege_lab.hook import hook
 from kerege_lab.servers import HOST
-from tests.collector.receivers import REFUSALS, free_port, hook, mailbox, silence
+from tests.collector.receivers import REFUSALS, free_port, mailbox, silence
 
 NOW_S: Final = 1_795_668_000
 SECRET: Final = "hunter2hunter2"

@@ -4,6 +4,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from kerege_lab import cli
 from kerege_lab.bench import verdicts_ratio
 from kerege_lab.bench.ingest import cpu_s_per_1000
 from kerege_lab.bench.verdicts_ratio import Unjudging
@@ -31,3 +34,9 @@ def test_the_one_without_verdicts_stores_and_judges_nothing(tmp_path: Path) -> N
 def count(directory: Path, file: str, table: str) -> int:
     with closing(sqlite3.connect(directory / "collector" / file)) as connection:
         return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+@pytest.mark.parametrize("arguments", [["--reports", "10"], ["--pairs", "0"], ["--minutes", "0"]])
+def test_too_little_to_measure_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "verdicts-ratio", *arguments]) == 2
+    assert "kerege-lab bench verdicts-ratio: at least " in capsys.readouterr().err

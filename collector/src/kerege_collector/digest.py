@@ -30,6 +30,12 @@ FOLDED: Final = "folded"
 
 UNSETTLED: Final = (QUEUED, SENDING)
 
+_TOLD_S: Final = sa.select(sa.func.max(tables.notice.c.due_s)).where(
+    tables.notice.c.incident == sa.bindparam("incident"),
+    tables.notice.c.kind == OPENED,
+    tables.notice.c.state.in_([WAITING, FOLDED]),
+)
+
 NO_INCIDENT: Final = 0
 """What a digest has in place of an incident's number."""
 
@@ -89,11 +95,7 @@ def release(connection: sa.Connection, region: Region, incident: Incident, now_s
 
 def told_s(connection: sa.Connection, incident: int) -> int:
     """When the last of those who wait for a digest hears, or has heard, of an incident; 0 where none does."""
-    column = tables.notice.c
-    wanted = sa.select(sa.func.max(column.due_s)).where(
-        column.incident == incident, column.kind == OPENED, column.state.in_([WAITING, FOLDED])
-    )
-    found: int | None = connection.execute(wanted).scalar_one()
+    found: int | None = connection.execute(_TOLD_S, {"incident": incident}).scalar_one()
     return found or 0
 
 

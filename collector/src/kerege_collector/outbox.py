@@ -65,6 +65,12 @@ _RIPE: Final = (
 )
 _UNATTENDED: Final = sa.select(tables.incident).where(tables.incident.c.closed_s.is_(None), tables.incident.c.acknowledged_by.is_(None))
 
+_TOLD: Final = (
+    sa.select(tables.notice.c.contact, sa.func.max(tables.notice.c.made_s).label("made_s"))
+    .where(tables.notice.c.incident == sa.bindparam("incident"))
+    .group_by(tables.notice.c.contact)
+)
+
 
 class LedgerOutbox:
     """The sender's outbox over the ledger."""
@@ -201,11 +207,7 @@ def _pass_on(connection: sa.Connection, row: sa.Row[Any], contacts: Sequence[Con
 
 def _told(connection: sa.Connection, incident: int) -> dict[str, int]:
     """Contact → when it was last told of this incident."""
-    column = tables.notice.c
-    wanted = (
-        sa.select(column.contact, sa.func.max(column.made_s).label("made_s")).where(column.incident == incident).group_by(column.contact)
-    )
-    return {row.contact: row.made_s for row in connection.execute(wanted)}
+    return {row.contact: row.made_s for row in connection.execute(_TOLD, {"incident": incident})}
 
 
 def _taken(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, frozenset[str]]:

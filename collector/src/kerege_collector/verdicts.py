@@ -81,9 +81,7 @@ def read(connection: sa.Connection, center: str, start_s: int, end_s: int) -> li
 
 def around(connection: sa.Connection, center: str, time_s: int) -> list[Interval]:
     """The interval that holds a second, whole; empty where there is no verdict on it."""
-    column = tables.interval.c
-    wanted = sa.select(tables.interval).where(column.center == center, column.start_s <= time_s, column.end_s > time_s)
-    return [_interval(row) for row in connection.execute(wanted)]
+    return [_interval(row) for row in connection.execute(_WITHIN, {"center": center, "start_s": time_s, "end_s": time_s + 1})]
 
 
 def write(connection: sa.Connection, center: str, found: Sequence[Interval], said_s: int, why: str) -> list[tuple[int, int]]:
@@ -106,11 +104,9 @@ def write(connection: sa.Connection, center: str, found: Sequence[Interval], sai
 
 def trim(connection: sa.Connection, center: str, kept: tuple[int, int], said_s: int, why: str) -> list[tuple[int, int]]:
     """Outside the span that is kept nothing is said of a center any more; returns the spans of which something was."""
-    column = tables.interval.c
     revised = []
     for first_s, last_s in ((BEGINNING, kept[0]), (kept[1], FAR)):
-        wanted = sa.select(tables.interval).where(column.center == center, column.start_s < last_s, column.end_s > first_s)
-        rows = connection.execute(wanted.order_by(column.start_s)).all()
+        rows = connection.execute(_WITHIN, {"center": center, "start_s": first_s, "end_s": last_s}).all()
         gone = [_clipped(_interval(row), first_s, last_s) for row in rows]
         if not gone:
             continue

@@ -104,10 +104,20 @@ class _House:
     def look(self) -> Look:
         """The collector's own figures, and what the kernel says of its CPU time."""
         samples = _samples(self.collector.url)
-        used = psutil.Process(self.collector.pid).cpu_times()
         stages = {labels["stage"]: value for (name, labels, value) in samples if name == "kerege_stage_cpu_seconds"}
         records = {labels["outcome"]: int(value) for (name, labels, value) in samples if name == "kerege_records_total"}
-        return Look(time.monotonic(), records.get("accepted", 0), records.get("refused", 0), used.user + used.system, stages)
+        return Look(time.monotonic(), records.get("accepted", 0), records.get("refused", 0), cpu_s(self.collector), stages)
+
+
+def cpu_s(collector: Collector) -> float:
+    """CPU time of its process so far, as the kernel has it."""
+    used = psutil.Process(collector.pid).cpu_times()
+    return float(used.user + used.system)
+
+
+def registered(count: int) -> list[Center]:
+    """The registry of so many of the benchmark's centers."""
+    return [Center(center_name(number), district=f"District {number % 15}", link="geo") for number in range(count)]
 
 
 def _samples(url: str) -> list[tuple[str, dict[str, str], float]]:
@@ -127,8 +137,7 @@ def _house(directory: Path, store: str, kind: type[Collector] = Collector) -> It
         home = directory / "collector"
         section = influx_store(database.target, home) if database else None
         settings = merged(collector_settings(Access(broker.port), home, port=free_port(), store=section), {"clock": {"trust": "always"}})
-        centers = [Center(center_name(number), district=f"District {number % 15}", link="geo") for number in range(CENTERS)]
-        with kind(home, settings, centers) as collector:
+        with kind(home, settings, registered(CENTERS)) as collector:
             yield _House(directory, broker, collector, database)
     finally:
         for server in reversed(servers):

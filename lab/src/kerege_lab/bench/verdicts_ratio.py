@@ -8,6 +8,7 @@ steady      both at the same time, each with a broker of its own, and 45 librari
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,15 +18,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
-import psutil
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from rich.table import Table
 
 from kerege_lab.bench.ingest import CENTERS as FLOOD_CENTERS
-from kerege_lab.bench.ingest import cpu_s_per_1000
+from kerege_lab.bench.ingest import cpu_s, cpu_s_per_1000, registered
 from kerege_lab.bench.ingest_publisher import center_name
-from kerege_lab.house import Access, Center, Collector, collector_settings, merged
+from kerege_lab.house import Access, Collector, collector_settings, merged
 from kerege_lab.servers import HOST, Mosquitto, free_port
 from kerege_lab.waiting import wait_for
 from kerege_wire import Record, Report, Tick, encode_report
@@ -36,6 +36,10 @@ HEARTBEAT_S: Final = 60.0
 EPOCH: Final = "benchmrk"
 SETTLE_S: Final = 10.0
 """Before the steady load is measured."""
+
+
+LEAST_REPORTS: Final = 12_000
+"""Fewer are committed between two looks."""
 
 
 class Unjudging(Collector):
@@ -65,7 +69,10 @@ class Ratio:
 
 
 def run(*, reports: int, pairs: int, minutes: float, as_json: bool) -> int:
-    """Measure and print; 0."""
+    """Measure and print. 0; 2: too little to measure."""
+    if reports < LEAST_REPORTS or pairs < 1 or minutes <= 0:
+        print(f"kerege-lab bench verdicts-ratio: at least {LEAST_REPORTS} reports, one pair and some part of a minute", file=sys.stderr)
+        return 2
     flood: dict[type[Collector], list[float]] = {Collector: [], Unjudging: []}
     for _ in range(pairs):
         for kind, found in flood.items():
@@ -86,9 +93,9 @@ def steady(minutes: float) -> tuple[float, float]:
         houses = [stack.enter_context(house(Path(directory) / kind.__name__, kind)) for kind in (Collector, Unjudging)]
         clients = [client for _, client in houses]
         turn = feed(clients, SETTLE_S)
-        before = [_cpu_s(collector) for collector, _ in houses]
+        before = [cpu_s(collector) for collector, _ in houses]
         feed(clients, minutes * 60, first=turn)
-        with_s, without_s = (_cpu_s(collector) - used_s for (collector, _), used_s in zip(houses, before, strict=True))
+        with_s, without_s = (cpu_s(collector) - used_s for (collector, _), used_s in zip(houses, before, strict=True))
     return with_s / minutes, without_s / minutes
 
 
@@ -98,9 +105,8 @@ def house(directory: Path, kind: type[Collector]) -> Iterator[tuple[Collector, m
     with Mosquitto(directory / "broker") as broker:
         home = directory / "collector"
         settings = merged(collector_settings(Access(broker.port), home, port=free_port()), {"clock": {"trust": "always"}})
-        centers = [Center(center_name(number), district=f"District {number % 15}", link="geo") for number in range(CENTERS)]
         client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        with kind(home, settings, centers) as collector:
+        with kind(home, settings, registered(CENTERS)) as collector:
             wait_for(lambda: collector.healthy, "the collector has found its broker")
             client.connect(HOST, broker.port)
             client.loop_start()
@@ -128,11 +134,6 @@ def feed(clients: list[mqtt.Client], seconds: float, *, first: int = 0) -> int:
         turn += 1
     time.sleep(max(started + until_s - time.monotonic(), 0.0))
     return turn
-
-
-def _cpu_s(collector: Collector) -> float:
-    used = psutil.Process(collector.pid).cpu_times()
-    return float(used.user + used.system)
 
 
 def _figures(ratio: Ratio) -> dict[str, Any]:

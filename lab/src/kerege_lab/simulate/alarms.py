@@ -26,11 +26,11 @@ GRACE_S: Final = 180
 ABSENT_S: Final = 3600
 """Where nobody was heard since opening, it is told after so long that nobody came."""
 
-
-OVER: Final = frozenset({CLOSED, MERGED})
-
 EARLY_S: Final = 900
 """A PC that is switched on so long before opening belongs to it."""
+
+OVER: Final = frozenset({CLOSED, MERGED})
+"""What ends an incident, as far as its libraries are concerned."""
 
 
 class Stay(NamedTuple):
@@ -155,11 +155,10 @@ def told(
     hit = {center for center in common.centers if _was_hit(world, center, facts[center], common)}
     here = [event for event in events if event.time_s in window and event.centers & hit and event.what not in OVER]
     opened = {event.incident for event in events if event.time_s in window and event.what in {"opened", "unstable"} and event.centers & hit}
-    begun = frozenset(opened)
-    opened -= {event.incident for event in events if event.what == MERGED}
+    merged = {event.incident for event in events if event.what == MERGED}
     together = max((len(event.centers & hit) for event in here), default=0)
-    first = sum(incident in begun and made_s in window for incident, made_s in notices)
-    return Told(common.scope, common.name, len(hit), together, len(opened), first)
+    first = sum(incident in opened and made_s in window for incident, made_s in notices)
+    return Told(common.scope, common.name, len(hit), together, len(opened - merged), first)
 
 
 def _was_hit(world: World, center: str, facts: Sequence[Fact], common: Common) -> bool:
@@ -174,9 +173,7 @@ def _was_hit(world: World, center: str, facts: Sequence[Fact], common: Common) -
 def _is_right(world: World, facts: Sequence[Fact], stay: Stay) -> bool:
     """It was open, not under planned work, and lately out; or nobody had come since it opened."""
     calendar, at_s = world.calendars[stay.center], stay.start_s
-    if not calendar.is_open(at_s) or (
-        world.maintenance.what == stay.center and world.maintenance.start_s <= at_s < world.maintenance.end_s
-    ):
+    if not calendar.is_open(at_s) or (world.maintenance.what == stay.center and world.maintenance.holds(at_s)):
         return False
     if any(out.start_s <= at_s and out.end_s > at_s - RECENT_S for out in outs(facts)):
         return True

@@ -18,10 +18,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from kerege_collector.clerk import WATCH_EVERY_S
 from kerege_collector.postman import EVERY_S
+from kerege_lab.hook import hook
 from kerege_lab.servers import HOST, Mosquitto
 from kerege_lab.simulate.agents import Agenda, Publication
-from kerege_lab.simulate.office import Clock, Office, told
-from kerege_lab.simulate.world import BEGIN_S, DAY_S, Span, World
+from kerege_lab.simulate.office import Clock, Office
+from kerege_lab.simulate.world import BEGIN_S, DAY_S, World
 from kerege_lab.waiting import wait_for
 from kerege_wire import decode_ack, decode_report, decode_state
 from kerege_wire.topics import COLLECTOR_STATE, center_of, topic
@@ -104,9 +105,9 @@ def run(world: World, directory: Path, tell: Callable[[int], None]) -> Iterator[
     started = time.monotonic()
     with ExitStack() as stack:
         broker = stack.enter_context(Mosquitto(directory / "broker", max_queued=0, lines=["set_tcp_nodelay true"]))
-        port, taken = stack.enter_context(told())
+        told = stack.enter_context(hook())
         clock, agenda = Clock(BEGIN_S), Agenda(world)
-        office = Office(directory / "collector", world, broker, clock, port)
+        office = Office(directory / "collector", world, broker, clock, told.url())
         wire = Wire(agenda, broker)
         wire.connect()
         office.open()
@@ -122,7 +123,7 @@ def run(world: World, directory: Path, tell: Callable[[int], None]) -> Iterator[
         office.service.postman.step()
         made = sum(agent.made for agent in agenda.agents.values())
         left = sum(agent.left(world.last_s - TOLD_WITHIN_S) for agent in agenda.agents.values())
-        yield Ran(made, left, len(taken), time.monotonic() - started), office
+        yield Ran(made, left, len(told.bodies), time.monotonic() - started), office
 
 
 def turns(world: World) -> Iterator[int]:
@@ -181,7 +182,7 @@ class _House:
         service.postman.step()
 
     def _let_fail(self, now_s: int) -> None:
-        away = _holds(self._world.broker_away, now_s)
+        away = self._world.broker_away.holds(now_s)
         if away and self._agenda.broker:
             self._office.broker.kill()
             self._agenda.broker = False
@@ -193,7 +194,7 @@ class _House:
             wait_for(lambda: self._office.service.inbox.connected, "the collector has found the broker again")
             self._wire.connect()
             self._agenda.broker = True
-        closed = _holds(self._world.collector_away, now_s)
+        closed = self._world.collector_away.holds(now_s)
         if closed and self._is_open:
             self._office.close()
         elif not closed and not self._is_open:
@@ -234,7 +235,3 @@ def _sent(publication: Publication) -> Sent:
     center, report = center_of(publication.topic, "report"), decode_report(publication.payload)
     assert center is not None
     return Sent(center, report.epoch, report.records[-1].seq)
-
-
-def _holds(span: Span, now_s: int) -> bool:
-    return span.start_s <= now_s < span.end_s

@@ -1,14 +1,10 @@
-"""The collector of the simulated world: the real service by the world's clock, a real broker, and somebody who is told.
+"""The collector of the simulated world: the real service by the world's clock, and a real broker.
 
 The service runs in this process, and its worker, clerk and postman are stepped one after the other, so that a month passes in minutes
 and each second of it as a collector in the field would see it.
 """
 
-import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +12,7 @@ from kerege_collector import incidents
 from kerege_collector.service import Service
 from kerege_collector.settings import load
 from kerege_lab.house import Access, collector_settings, merged
-from kerege_lab.servers import HOST, Mosquitto, ServerError, free_port
+from kerege_lab.servers import Mosquitto, ServerError, free_port
 from kerege_lab.simulate.world import HOURS, ZONE, Place, World
 from kerege_lab.toml import toml_text
 from kerege_lab.waiting import wait_for
@@ -37,7 +33,7 @@ class Clock:
 class Office:
     """A collector that can be closed and opened again on the same ledger."""
 
-    def __init__(self, directory: Path, world: World, broker: Mosquitto, clock: Clock, hook_port: int) -> None:
+    def __init__(self, directory: Path, world: World, broker: Mosquitto, clock: Clock, told_at: str) -> None:
         self.broker = broker
         self._clock = clock
         self._settings = directory / "collector.toml"
@@ -50,7 +46,7 @@ class Office:
         (directory / "centers.toml").write_text(toml_text(registry(world)))
         addresses = directory / "desk"
         addresses.touch(mode=0o600)
-        addresses.write_text(f"json://{HOST}:{hook_port}/\n")
+        addresses.write_text(f"{told_at}\n")
         self._service: Service | None = None
 
     @property
@@ -103,28 +99,3 @@ def _entry(place: Place) -> dict[str, Any]:
         "connected": None if place.connected else False,
         "link": link if place.connected else None,
     }
-
-
-@contextmanager
-def told() -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
-    """An HTTP server that takes notices: its port, and what it was given."""
-    taken: list[Mapping[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer((HOST, 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, name="told", daemon=True)
-    thread.start()
-    try:
-        yield server.server_port, taken
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
+from kerege_agent.probes import ping
 from kerege_collector import verdict_tables as tables
 from kerege_collector import verdicts
 from kerege_collector.incident import OWN
@@ -18,11 +19,11 @@ from kerege_lab.simulate.driver import Ran
 from kerege_lab.simulate.truth import Fact
 from kerege_lab.simulate.world import BEGIN_S, World
 
-RIGHT_SHARE = 0.99
-HEARTBEAT_S = 66
+RIGHT_SHARE: Final = 0.99
+HEARTBEAT_S: Final = 66
 """One with its jitter: an ``up`` that was down may last no longer."""
 
-NOTICE_S = 90
+NOTICE_S: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,9 @@ def _events(connection: sa.Connection) -> list[Event]:
     return [Event(row.incident, row.time_s, row.what, frozenset(json.loads(row.centers))) for row in rows]
 
 
-def percentile(ordered: Sequence[int], percent: int) -> int | None:
-    """The smallest of the values, in ascending order, that so many percent of them do not exceed (nearest rank); None of none."""
-    return ordered[max(-(-len(ordered) * percent // 100) - 1, 0)] if ordered else None
+def percentile(values: Sequence[int], percent: int) -> int | None:
+    """The nearest-rank percentile; None of none."""
+    return ping.percentile(values, percent) if values else None
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Timeline:
     def at(self, time_s: float) -> Span | None:
         """The span that holds this moment."""
         before = self.before(time_s)
-        return before if before is not None and time_s < before.end_s else None
+        return before if before is not None and before.holds(time_s) else None
 
     def before(self, time_s: float) -> Span | None:
         """The last span that has begun by then."""

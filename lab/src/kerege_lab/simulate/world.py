@@ -46,6 +46,9 @@ class Span(NamedTuple):
     end_s: int
     what: str
 
+    def holds(self, time_s: float) -> bool:
+        return self.start_s <= time_s < self.end_s
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
