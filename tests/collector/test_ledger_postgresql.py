@@ -407,6 +407,7 @@ def test_a_ledger_of_a_newer_version_is_refused(collector: Collector, running: P
 def test_the_ledger_becomes_read_only_for_a_while(collector: Collector, mosquitto: Mosquitto, running: PostgreSQL) -> None:
     """As at a failover: no ack, said as trouble, and over by itself."""
     collector.start()
+    wait(lambda: collector.healthy, collector)  # its page is there before it is subscribed, and what is sent between is nobody's
     name = collector.settings["ledger"]["database"]
     running.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     running.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
